@@ -1,0 +1,134 @@
+"""Every check of what the caller hands to the adversary, before any state moves."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advaug.errors import ShapeError
+from advaug.functional import SEMANTIC_THRESHOLD
+from advaug.tasks import describe
+
+__all__ = ["check_error", "check_images", "check_target_tensors", "check_values"]
+
+PIXEL_TOLERANCE = 0.05  # beyond rounding, half precision and the overshoot of a bicubic resize
+
+
+def check_images(images: Any, reference: Tensor) -> None:  # noqa: ANN401 # that is what it checks
+    """Raise unless `images` is a batch that a network with parameter `reference` can take."""
+    if not isinstance(images, Tensor):
+        msg = f"`images` must be a tensor (B, 3, H, W), but got {describe(images)}."
+        raise TypeError(msg)
+    if images.ndim != 4 or images.shape[1] != 3 or images.shape[0] == 0:
+        msg = f"`images` must be (B, 3, H, W) with B >= 1, but got {tuple(images.shape)}."
+        raise ShapeError(msg)
+    if not images.is_floating_point():
+        msg = (
+            f"`images` must be floating point, but got {images.dtype}. "
+            "For 0..255 use `images.float() / 255`."
+        )
+        raise TypeError(msg)
+    if images.device != reference.device:
+        msg = (
+            f"`images` must be on the adversary's device, {reference.device}, but got "
+            f"{images.device}. Move one: `adversary.to(images.device)`."
+        )
+        raise ValueError(msg)
+    if images.dtype == torch.float64 != reference.dtype:
+        msg = (
+            f"`images` must not be wider than the adversary's {reference.dtype}, but got "
+            f"{images.dtype}. Use `images.float()`, or `adversary.double()`."
+        )
+        raise TypeError(msg)
+
+
+def check_target_tensors(target: Any, images: Tensor) -> None:  # noqa: ANN401 # any task's target
+    """Raise unless every tensor of the target has the images' batch size, device and dtype."""
+    for value in _tensors(target):
+        if value.device != images.device:
+            msg = (
+                f"`target` must be on the device of `images`, {images.device}, but got "
+                f"{value.device}. Use `target.to(images.device)`."
+            )
+            raise ValueError(msg)
+        if value.ndim == 0 or value.shape[0] != images.shape[0]:
+            msg = (
+                f"`target` must have the batch size of `images`, {images.shape[0]}, but got "
+                f"{tuple(value.shape)}."
+            )
+            raise ShapeError(msg)
+        if value.dtype == torch.float64 != images.dtype:
+            msg = (
+                f"`target` must not be wider than the {images.dtype} of `images`, but got "
+                f"{value.dtype}. Use `target.float()`."
+            )
+            raise TypeError(msg)
+
+
+def _tensors(value: Any) -> list[Tensor]:  # noqa: ANN401 # any nesting
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, tuple | list):
+        return [tensor for part in value for tensor in _tensors(part)]
+    return []
+
+
+def check_values(images: Tensor, structure: Tensor) -> None:
+    """Raise where pictures are not in `[0, 1]` or no landmark is to be seen.
+
+    Reads the values back from the device: one synchronisation.
+
+    Args:
+        images: In `[0, 1]`, after the PixelSpec.
+        structure: Structure map S of the batch.
+    """
+    low, high, bottom, top = torch.stack(
+        [images.amin(), images.amax(), structure.amin(), structure.amax()]
+    ).tolist()
+    if not low >= -PIXEL_TOLERANCE or not high <= 1 + PIXEL_TOLERANCE:  # `not`, for NaN
+        fix = "Look for the step that made it."
+        if high > 2 and low >= 0:
+            fix = "Divide 0..255 pictures by 255."
+        elif low < 0:
+            fix = "For pictures normalised for a detector pass `pixels=PixelSpec(mean, std)`."
+        msg = f"`images` must be in [0, 1], but got values from {low:.4g} to {high:.4g}. {fix}"
+        raise ValueError(msg)
+    if not (bottom == bottom and top == top):
+        msg = "`target` must be finite where a landmark is visible, but got NaN."
+        raise ValueError(msg)
+    if bottom < -PIXEL_TOLERANCE or top > 1 + PIXEL_TOLERANCE:
+        msg = (
+            "`target` must give heatmaps in [0, 1] with peak 1, but got values from "
+            f"{bottom:.4g} to {top:.4g}. Divide by the peak."
+        )
+        raise ValueError(msg)
+    if top < SEMANTIC_THRESHOLD:
+        msg = (
+            "`target` must show at least one visible landmark in the batch, but the highest value "
+            f"of all heatmaps is {top:.4g}. Leave such batches out; if the landmarks are there, "
+            "check that they are in pixels of the picture and that heatmaps have peak 1."
+        )
+        raise ValueError(msg)
+
+
+def check_error(error: Any, batch: int, *, read: bool) -> None:  # noqa: ANN401 # any task's result
+    """Raise unless a task's error is `(B,)`, differentiable and, if it may be `read`, finite."""
+    if not isinstance(error, Tensor) or error.shape != (batch,):
+        msg = (
+            f"the task's error must be one value per sample, ({batch},), but got {describe(error)}."
+        )
+        raise ShapeError(msg)
+    if not error.requires_grad:
+        msg = (
+            "the detector's output must carry a graph to its input, but its error has none. Do "
+            "not run the detector under `no_grad`, and do not detach its output."
+        )
+        raise ValueError(msg)
+    if read and not bool(error.detach().isfinite().all()):
+        msg = (
+            "the detector's output must be finite, but its error on the adversarial pictures is "
+            "not. Lower its learning rate or clip its gradients."
+        )
+        raise ValueError(msg)

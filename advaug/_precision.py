@@ -1,0 +1,31 @@
+"""Compute in float32 or better, whatever the caller's autocast says."""
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def widen(tensor: Tensor) -> Tensor:
+    """Float32 for half precision; float32 and float64 stay as they are."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def full_precision(function: Callable[P, R]) -> Callable[P, R]:
+    """Run `function` outside autocast, with its half-precision tensors widened to float32."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
+        device = tensors[0].device.type if tensors else "cpu"
+        wide_args = [widen(a) if isinstance(a, Tensor) else a for a in args]
+        wide_kwargs = {k: widen(a) if isinstance(a, Tensor) else a for k, a in kwargs.items()}
+        with torch.autocast(device, enabled=False):
+            return function(*wide_args, **wide_kwargs)  # type: ignore[reportCallIssue] # same signature, wider dtypes
+
+    return wrapper

@@ -1,0 +1,156 @@
+"""Borrow what the caller owns and give it back exactly as it was, also after an exception.
+
+Nothing is written to and restored: buffers are replaced by copies for the time of the loan, so that
+a graph which the caller built earlier still finds the tensors that it saved. `requires_grad` is
+never toggled and `.grad` never touched; gradients come from `torch.autograd.grad`.
+"""
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from advaug._distributed import rank
+
+__all__ = ["batch_norms", "borrowed", "modules_of", "private_randomness", "unwrapped"]
+
+Detector = Callable[..., Any]
+RANK_STRIDE = 0x9E3779B97F4A7C15  # odd and far apart, so that ranks never meet in a short run
+
+
+def modules_of(detector: Detector) -> list[nn.Module]:
+    """The modules that a detector runs: itself, or those that a function, partial or object holds.
+
+    Looks at closures, bound objects, arguments of partials and attributes, which is where a
+    callable keeps its networks.
+    """
+    found: list[nn.Module] = []
+    seen: set[int] = set()
+    pending: list[Any] = [detector]
+    while pending:
+        held = pending.pop()
+        if id(held) in seen:
+            continue
+        seen.add(id(held))
+        if isinstance(held, nn.Module):
+            found.append(held)
+        elif held is detector or isinstance(held, functools.partial) or callable(held):
+            pending.extend(_held_by(held))
+    return [module for root in found for module in root.modules()]
+
+
+def _held_by(function: Any) -> list[Any]:  # noqa: ANN401 # any callable
+    """What a callable that is no module refers to."""
+    if isinstance(function, functools.partial):
+        return [function.func, *function.args, *function.keywords.values()]
+    if inspect.ismethod(function):
+        return [function.__self__, function.__func__]
+    if inspect.isfunction(function):
+        names = inspect.getclosurevars(function)
+        held = [*names.nonlocals.values(), *names.globals.values()]
+        # A list or an object of ours may hold the network one step further in.
+        return [value for item in held for value in (item, *_attributes(item))]
+    return _attributes(function)
+
+
+def _attributes(item: Any) -> list[Any]:  # noqa: ANN401 # any object
+    if isinstance(item, list | tuple):
+        return list(item)
+    if isinstance(item, dict):
+        return list(item.values())
+    plain = not isinstance(item, nn.Module | type) and not inspect.ismodule(item)
+    return list(vars(item).values()) if plain and hasattr(item, "__dict__") else []
+
+
+def unwrapped(detector: Detector) -> Detector:
+    """The module inside a DistributedDataParallel, whose own forward would broadcast buffers.
+
+    Gradients are averaged all the same: its hooks sit on the parameters.
+    """
+    return detector.module if isinstance(detector, DistributedDataParallel) else detector
+
+
+def batch_norms(modules: list[nn.Module]) -> list[_BatchNorm]:
+    """Those of the modules that are BatchNorm, SyncBatchNorm included."""
+    return [module for module in modules if isinstance(module, _BatchNorm)]
+
+
+@contextlib.contextmanager
+def borrowed(detector: Detector, *, keep_buffers: bool = False) -> Iterator[list[nn.Module]]:
+    """Use a detector and leave its parameters, buffers and modes as they are.
+
+    Args:
+        detector: Any callable.
+        keep_buffers: True lets it write to its own buffers, so that BatchNorm's running statistics
+            move as in any training step.
+
+    Yields:
+        The detector's modules.
+    """
+    modules = modules_of(detector)
+    modes = [module.training for module in modules]
+    parameters = [dict(module._parameters) for module in modules]
+    buffers = [dict(module._buffers) for module in modules]
+    copies: dict[int, torch.Tensor] = {}  # a buffer that two modules share stays shared
+    try:
+        if not keep_buffers:
+            for module, own in zip(modules, buffers, strict=True):
+                for name, buffer in own.items():
+                    if buffer is not None:
+                        copy = copies.setdefault(id(buffer), buffer.detach().clone())
+                        module._buffers[name] = copy
+        yield modules
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+        for module, own in zip(modules, parameters, strict=True):
+            module._parameters.update(own)
+        if not keep_buffers:
+            for module, own in zip(modules, buffers, strict=True):
+                module._buffers.update(own)
+
+
+@contextlib.contextmanager
+def private_randomness(generator: torch.Generator, device: torch.device) -> Iterator[None]:
+    """Draw everything random inside from `generator`, and leave the global random state alone.
+
+    After an exception the generator, too, is as it was.
+
+    Args:
+        generator: A generator of ours, on the CPU: its state alone decides what is drawn inside.
+        device: Where the random numbers are drawn.
+    """
+    before = generator.get_state()
+    # The processes of a run share the generator's state and differ in what they draw.
+    seed = (int(torch.randint(2**62, (), generator=generator)) + rank() * RANK_STRIDE) % 2**63
+    accelerator = _accelerator_generator(device)
+    saved = torch.default_generator.get_state()
+    saved_there = accelerator.get_state() if accelerator is not None else None
+    try:
+        # Not `torch.manual_seed`, which would reach every device.
+        torch.default_generator.manual_seed(seed)
+        if accelerator is not None:
+            accelerator.manual_seed(seed)
+        yield
+    except BaseException:
+        generator.set_state(before)
+        raise
+    finally:
+        torch.default_generator.set_state(saved)
+        if accelerator is not None and saved_there is not None:
+            accelerator.set_state(saved_there)
+
+
+def _accelerator_generator(device: torch.device) -> torch.Generator | None:
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        return torch.cuda.default_generators[index]
+    if device.type == "mps":
+        return torch.mps._get_default_mps_generator()
+    return None
