@@ -1,0 +1,116 @@
+"""Measure a detector on clean, masked and occluded pictures."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advaug.augment import occlude
+from advaug.augment.masks import add_masks
+from advaug.evaluation.metrics import Normalizer, auc, failure_rate, nme
+
+__all__ = ["CONDITIONS", "Errors", "evaluate", "predict"]
+
+Condition = Callable[[Tensor, Tensor, Tensor], Tensor]
+Decode = Callable[[Any, tuple[int, int]], Tensor]
+
+
+def _clean(images: Tensor, landmarks: Tensor, numbers: Tensor) -> Tensor:
+    return images
+
+
+def _masked(images: Tensor, landmarks: Tensor, numbers: Tensor) -> Tensor:
+    return add_masks(images, landmarks, seeds=numbers)
+
+
+def _occluded(images: Tensor, landmarks: Tensor, numbers: Tensor) -> Tensor:
+    return occlude(images, numbers)
+
+
+CONDITIONS: Mapping[str, Condition] = {
+    "clean": _clean,
+    "masked": _masked,
+    "occluded": _occluded,
+}
+"""From pictures `(B, 3, H, W)`, landmarks `(B, N, 2)` and the pictures' numbers `(B,)`, which seed
+whatever is random, to changed pictures. Landmarks stay as they are."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """The errors of one detector under one condition.
+
+    Attributes:
+        values: NME of each picture, a fraction, `(B,)` on the CPU; NaN where none is visible.
+        threshold: Of failure rate and AUC.
+    """
+
+    values: Tensor
+    threshold: float = 0.1
+
+    def summary(self) -> dict[str, float]:
+        """NME, failure rate and AUC, all as fractions."""
+        return {
+            "nme": self.values.nanmean().item(),
+            "failure_rate": failure_rate(self.values, threshold=self.threshold),
+            "auc": auc(self.values, threshold=self.threshold),
+        }
+
+
+@torch.no_grad()
+def predict(detector: nn.Module, decode: Decode, images: Tensor, *, batch_size: int = 64) -> Tensor:
+    """Landmarks `(B, N, 2)` in pixels for pictures `(B, 3, H, W)`, in evaluation mode.
+
+    The detector's modes are as before afterwards.
+    """
+    size = (images.shape[-2], images.shape[-1])
+    modes = {module: module.training for module in detector.modules()}
+    detector.eval()
+    try:
+        parts = [decode(detector(part), size) for part in images.split(batch_size)]
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return torch.cat(parts)
+
+
+def evaluate(
+    detector: nn.Module,
+    decode: Decode,
+    images: Tensor,
+    landmarks: Tensor,
+    visible: Tensor,
+    *,
+    normalizer: Normalizer,
+    conditions: Mapping[str, Condition] = CONDITIONS,
+    batch_size: int = 64,
+) -> dict[str, Errors]:
+    """Errors of a detector under every condition.
+
+    Args:
+        detector: On the device of the pictures.
+        decode: From the detector's output and `(height, width)` to landmarks in pixels.
+        images: `(B, 3, H, W)` in `[0, 1]`.
+        landmarks: `(B, N, 2)` in pixels.
+        visible: `(B, N)` bool.
+        normalizer: Of the NME.
+        conditions: By name.
+        batch_size: Pictures at a time.
+    """
+    numbers = torch.arange(len(images))
+    found = {}
+    for name, condition in conditions.items():
+        parts = [
+            predict(detector, decode, condition(*part))
+            for part in zip(
+                images.split(batch_size),
+                landmarks.split(batch_size),
+                numbers.split(batch_size),
+                strict=True,
+            )
+        ]
+        errors = nme(torch.cat(parts), landmarks, normalizer=normalizer, visible=visible)
+        found[name] = Errors(errors.cpu())
+    return found

@@ -1,0 +1,259 @@
+"""How far predicted landmarks are from the true ones: NME, failure rate, AUC and CED.
+
+`nme` gives one error per sample, a fraction of the face's size; the others summarise such errors.
+A sample that cannot be measured has the error NaN, and every summary leaves it out, as
+`errors.nanmean()` does for the mean NME.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from advaug._precision import widen
+from advaug.errors import ShapeError
+from advaug.schemes import SCHEMES
+
+__all__ = ["auc", "ced", "failure_rate", "nme"]
+
+EyeDistance = Literal["inter_ocular", "inter_pupil"]
+BoxSize = Literal["box", "diagonal"]
+Normalizer = EyeDistance | BoxSize | tuple[int, int] | Tensor
+
+_FACE_SCHEMES = {s.num_landmarks: s for s in SCHEMES.values() if s.eye_corners is not None}
+
+
+def nme(
+    preds: Tensor, target: Tensor, *, normalizer: Normalizer, visible: Tensor | None = None
+) -> Tensor:
+    r"""Normalised mean error of each sample.
+
+    $$ \mathrm{NME}_i = \frac{1}{N_i d_i} \sum_n \lVert p_n - p^*_n \rVert $$
+
+    Args:
+        preds: Predicted landmarks, `(B, N, 2)`, in any unit. Infinity counts as infinitely wrong.
+        target: True landmarks, same shape and unit.
+        normalizer: The distance d, always of `target`. "inter_ocular": between the outer corners
+            of the eyes (300W, WFLW). "inter_pupil": between the centres of the eyes; errors are
+            about 1.4 times those of "inter_ocular". Both need a known scheme of 68, 98 or 29
+            landmarks. "box": square root of the area of the box of the visible landmarks;
+            "diagonal": its diagonal. A pair of indices: between these landmarks. `(B,)`: the
+            distances themselves. Landmarks that define a distance are taken as they stand, visible
+            or not.
+        visible: `(B, N)` bool; landmarks that are False count neither in the sum nor in N_i, and
+            may be anything, NaN included.
+
+    Returns:
+        `(B,)`: a fraction (0.04 is 4 %), float32 or better; NaN for a sample without any visible
+        landmark.
+
+    Raises:
+        ShapeError: If a shape does not fit.
+        ValueError: If `normalizer` is unknown or does not suit N, if a distance is not positive,
+            or if a visible landmark is NaN, which the summaries would hide.
+    """
+    preds = widen(preds)
+    target = target.to(preds.dtype)
+    visible = _require_landmarks(preds, target, visible)
+    _require_no_nan("preds", preds, visible)
+    _require_no_nan("target", target, visible)
+    distance = torch.linalg.vector_norm(preds - target, dim=-1)
+    mean = torch.where(visible, distance, 0).sum(dim=1) / visible.sum(dim=1)
+    size = _normalizer_distance(target, visible, normalizer)
+    measurable = visible.any(dim=1)
+    _require_positive(size, measurable)
+    return mean / torch.where(measurable, size, 1)
+
+
+def failure_rate(errors: Tensor, *, threshold: float = 0.1) -> float:
+    """Share of the samples whose error exceeds the threshold; `1 - ced(errors, threshold)`.
+
+    Args:
+        errors: `(B,)`, as `nme` gives them; NaN is left out.
+        threshold: Largest error that is no failure, a fraction.
+
+    Returns:
+        A fraction in `[0, 1]`.
+
+    Raises:
+        ValueError: If no error is left or `threshold` is not positive.
+    """
+    _require_threshold(threshold)
+    return (_measured(errors) > threshold).double().mean().item()
+
+
+def auc(errors: Tensor, *, threshold: float = 0.1) -> float:
+    r"""Area under the cumulative error distribution up to the threshold, as a share of the whole.
+
+    $$ \frac{1}{t} \int_0^t \mathrm{CED}(x)\,dx = \frac{1}{B} \sum_i \max(0, 1 - e_i / t) $$
+
+    The right-hand side is exact; summing the curve at 1001 points differs by about 1e-5.
+
+    Args:
+        errors: `(B,)`, as `nme` gives them; NaN is left out.
+        threshold: t, where the area ends, a fraction.
+
+    Returns:
+        A fraction in `[0, 1]`; 1 for perfect predictions.
+
+    Raises:
+        ValueError: If no error is left or `threshold` is not positive.
+    """
+    _require_threshold(threshold)
+    return (1 - _measured(errors).double() / threshold).clamp(min=0).mean().item()
+
+
+def ced(errors: Tensor, thresholds: Tensor | Sequence[float]) -> Tensor:
+    """Cumulative error distribution: share of the samples whose error is at most each threshold.
+
+    Args:
+        errors: `(B,)`, as `nme` gives them; NaN is left out.
+        thresholds: `(T,)` fractions, in any order.
+
+    Returns:
+        `(T,)` float64 in `[0, 1]`.
+
+    Raises:
+        ValueError: If no error is left.
+    """
+    measured = _measured(errors)
+    # Compared in the precision of the errors, so that a float32 error of .1 is at most .1.
+    limits = torch.as_tensor(thresholds, dtype=measured.dtype, device=measured.device)
+    counts = torch.searchsorted(measured.sort().values, limits, right=True)
+    return counts.double() / measured.numel()
+
+
+def _normalizer_distance(target: Tensor, visible: Tensor, normalizer: Normalizer) -> Tensor:
+    """The distance d of each sample, `(B,)`."""
+    if isinstance(normalizer, Tensor):
+        if normalizer.shape != target.shape[:1]:
+            message = (
+                f"`normalizer` must be ({target.shape[0]},), one distance a sample, but got "
+                f"{tuple(normalizer.shape)}. Give one per sample."
+            )
+            raise ShapeError(message)
+        return normalizer.to(target)
+    if not isinstance(normalizer, str):
+        first, second = _require_pair(normalizer, target.shape[1])
+        return _distance(target, (first,), (second,))
+    if normalizer in get_args(BoxSize):
+        width, height = _box_sides(target, visible)
+        return (width * height).sqrt() if normalizer == "box" else torch.hypot(width, height)
+    if normalizer in get_args(EyeDistance):
+        return _distance(target, *_eyes(normalizer, target.shape[1]))
+    allowed = ", ".join((*get_args(EyeDistance), *get_args(BoxSize)))
+    message = (
+        f"`normalizer` must be one of {allowed}, a pair of indices or a (B,) tensor, but got "
+        f"{normalizer!r}. Choose the one of the protocol you compare with."
+    )
+    raise ValueError(message)
+
+
+def _distance(target: Tensor, first: tuple[int, ...], second: tuple[int, ...]) -> Tensor:
+    """Distance between the centres of two groups of landmarks, `(B,)`."""
+    centers = target[:, list(first)].mean(dim=1), target[:, list(second)].mean(dim=1)
+    return torch.linalg.vector_norm(centers[0] - centers[1], dim=-1)
+
+
+def _box_sides(target: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+    """Width and height of the tight box of the visible landmarks, each `(B,)`."""
+    lowest = target.masked_fill(~visible[..., None], torch.inf).amin(dim=1)
+    highest = target.masked_fill(~visible[..., None], -torch.inf).amax(dim=1)
+    width, height = (highest - lowest).unbind(dim=-1)
+    return width, height
+
+
+def _eyes(normalizer: str, num_landmarks: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The landmarks of either eye whose centres the distance is measured between."""
+    scheme = _FACE_SCHEMES.get(num_landmarks)
+    if scheme is None or scheme.eye_corners is None or scheme.pupils is None:
+        known = ", ".join(map(str, sorted(_FACE_SCHEMES)))
+        message = (
+            f'`normalizer="{normalizer}"` must have a scheme of {known} landmarks, but got '
+            f'{num_landmarks} landmarks. Pass a pair of indices, "box" or a (B,) tensor.'
+        )
+        raise ValueError(message)
+    if normalizer == "inter_pupil":
+        return scheme.pupils
+    left, right = scheme.eye_corners
+    return (left,), (right,)
+
+
+def _measured(errors: Tensor) -> Tensor:
+    """The errors that are not NaN, flat."""
+    measured = widen(errors)
+    measured = measured[~measured.isnan()]
+    if measured.numel() == 0:
+        message = (
+            f"`errors` must have a sample that can be measured, but got {errors.numel()} samples, "
+            "all of them NaN. Check that the data set has visible landmarks."
+        )
+        raise ValueError(message)
+    return measured
+
+
+def _require_landmarks(preds: Tensor, target: Tensor, visible: Tensor | None) -> Tensor:
+    """Check the shapes; give `visible`, all True where there is none."""
+    if preds.ndim != 3 or preds.shape[-1] != 2:
+        message = (
+            f"`preds` must be (B, N, 2), but got {tuple(preds.shape)}. Decode it to landmarks."
+        )
+        raise ShapeError(message)
+    if target.shape != preds.shape:
+        message = (
+            f"`target` must have the shape of `preds`, {tuple(preds.shape)}, but got "
+            f"{tuple(target.shape)}. Check that both use the same scheme."
+        )
+        raise ShapeError(message)
+    if visible is None:
+        return torch.ones(preds.shape[:2], dtype=torch.bool, device=preds.device)
+    if visible.shape != preds.shape[:2]:
+        message = (
+            f"`visible` must be (B, N), here {tuple(preds.shape[:2])}, but got "
+            f"{tuple(visible.shape)}. Give one value per landmark."
+        )
+        raise ShapeError(message)
+    return visible.bool()
+
+
+def _require_no_nan(name: str, landmarks: Tensor, visible: Tensor) -> None:
+    broken = (landmarks.isnan().any(dim=-1) & visible).any(dim=1)
+    if broken.any():
+        message = (
+            f"`{name}` must not be NaN where a landmark is visible, but got NaN in sample "
+            f"{_first(broken)}. Check that training has not diverged, or mark it as not visible."
+        )
+        raise ValueError(message)
+
+
+def _require_pair(pair: Sequence[int], num_landmarks: int) -> tuple[int, int]:
+    indices = tuple(pair)
+    if len(indices) != 2 or not all(0 <= index < num_landmarks for index in indices):
+        message = (
+            f"`normalizer` must be two indices from 0 to {num_landmarks - 1}, but got {indices}. "
+            "Give the two landmarks whose distance is 1."
+        )
+        raise ValueError(message)
+    return indices[0], indices[1]
+
+
+def _require_positive(size: Tensor, measurable: Tensor) -> None:
+    broken = ~((size > 0) & size.isfinite()) & measurable
+    if broken.any():
+        index = _first(broken)
+        message = (
+            f"`normalizer` must give a positive distance for every sample, but got "
+            f"{size[index].item()} for sample {index}. Check its landmarks in `target`."
+        )
+        raise ValueError(message)
+
+
+def _require_threshold(threshold: float) -> None:
+    if not threshold > 0:
+        message = f"`threshold` must be positive, but got {threshold}. Pass 0.1 for 10 %."
+        raise ValueError(message)
+
+
+def _first(flags: Tensor) -> int:
+    return int(flags.nonzero()[0])
