@@ -197,8 +197,8 @@ class SampleAdaptiveAdversary(nn.Module):
             ValueError, TypeError: As the call itself.
         """
         clean, structure, mask = self._prepare(images, target)
-        if update:
-            self._synchronise()
+        if update and self._calls == 0:
+            broadcast(self)  # all processes of a run start from the same weights
         with private_randomness(self._generator, images.device):
             noise = torch.randn_like(clean[:, :1])
             perturbed = clean + self.attacker(clean, self._guide(structure), noise)  # Eq. 2
@@ -206,28 +206,19 @@ class SampleAdaptiveAdversary(nn.Module):
             adversarial = perturbed.detach().requires_grad_()
             error = self._detector_error(detector, adversarial, images.dtype, target)
             similarity = _similarity(clean, adversarial.detach(), mask)
-            weights = self._reconstruction_weights(similarity.semantic)
             losses, accuracy = self._losses(clean, adversarial, structure, mask, error)
-            pulls = (
-                self._learn(perturbed, adversarial, losses, weights, similarity) if update else {}
-            )
+            learned = self._learn(perturbed, adversarial, losses, similarity) if update else None
         shown = self.pixels.from_unit(adversarial.detach()).to(images.dtype)
         perturbation = adversarial.detach() - clean
         beta = self._beta(similarity)
         losses = StepLosses(*(loss.detach() for loss in losses))
-        if update:
+        if learned is not None:
             self.report = make_report(
-                losses,
-                similarity,
-                error.detach(),
-                beta,
-                weights,
-                accuracy,
-                perturbation,
-                mask,
-                pulls,
+                losses, similarity, error.detach(), beta, accuracy, perturbation, mask, *learned
             )
             self.running_means.update(self.report)
+            self.batch_norms.step()
+            self._calls += 1
         return AdversarialBatch(
             shown, perturbation, structure, mask, similarity.whole, beta, losses
         )
@@ -288,27 +279,23 @@ class SampleAdaptiveAdversary(nn.Module):
         return losses, torch.cat([real.detach() > 0, fake.detach() < 0]).float()
 
     def _learn(
-        self,
-        perturbed: Tensor,
-        adversarial: Tensor,
-        losses: StepLosses,
-        weights: Tensor,
-        similarity: Similarity,
-    ) -> dict[str, Tensor]:
+        self, perturbed: Tensor, adversarial: Tensor, losses: StepLosses, similarity: Similarity
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Step attacker (Eq. 7) and discriminator (Eq. 5).
 
         Returns:
-            The gradient of each term of Eq. 7 at I_adv.
+            The gradient of each term of Eq. 7 at I_adv, and the weight of L_R, `(B,)`.
         """
-        terms = {"feedback": losses.feedback, "reconstruction": weights * losses.reconstruction}
-        if self.discriminator is not None:
-            terms["adversarial"] = self.adversarial_weight * losses.adversarial
         pulls = {
-            name: torch.autograd.grad(
-                self._stepper.scaled(term.mean()), adversarial, retain_graph=name == "adversarial"
-            )[0]
-            for name, term in terms.items()
+            "feedback": self._pull(losses.feedback, adversarial),
+            "reconstruction": self._pull(losses.reconstruction, adversarial),
         }
+        weights = self._reconstruction_weights(similarity.semantic, **pulls)
+        pulls["reconstruction"] *= weights.view(-1, 1, 1, 1)
+        if self.discriminator is not None:
+            imitation = self.adversarial_weight * losses.adversarial
+            # The graph stays: Eq. 5 shares it.
+            pulls["adversarial"] = self._pull(imitation, adversarial, keep_graph=True)
         # All gradients before the first step, which writes to weights that graphs still need.
         ours = trainable(self.attacker)
         gradients = torch.autograd.grad(
@@ -325,15 +312,23 @@ class SampleAdaptiveAdversary(nn.Module):
         self._stepper.step(steps)
         if isinstance(self.reconstruction_weight, ReconstructionController):
             self.reconstruction_weight.update(mean)
-        return pulls
+        return pulls, weights
+
+    def _pull(self, loss: Tensor, adversarial: Tensor, *, keep_graph: bool = False) -> Tensor:
+        """Gradient of a loss's mean at I_adv."""
+        mean = self._stepper.scaled(loss.mean())
+        return torch.autograd.grad(mean, adversarial, retain_graph=keep_graph)[0]
 
     def _guide(self, structure: Tensor) -> Tensor | None:
         return structure if self.structure else None
 
-    def _reconstruction_weights(self, similarity: Tensor) -> Tensor:
-        """Weight of L_R for each sample."""
+    def _reconstruction_weights(
+        self, similarity: Tensor, feedback: Tensor, reconstruction: Tensor
+    ) -> Tensor:
+        """Weight of L_R for each sample, from the similarity and the gradients at I_adv."""
         if isinstance(self.reconstruction_weight, ReconstructionController):
-            return self.reconstruction_weight.weights(similarity)
+            push, pull = (part.flatten(1).norm(dim=1) for part in (feedback, reconstruction))
+            return self.reconstruction_weight.weights(similarity, push, pull)
         return torch.full_like(similarity, self.reconstruction_weight)
 
     def _beta(self, similarity: Similarity) -> Tensor:
@@ -347,13 +342,6 @@ class SampleAdaptiveAdversary(nn.Module):
     def _reads(self, device: torch.device) -> bool:
         """Whether values may be read back: always on a CPU, elsewhere in the first call alone."""
         return device.type == "cpu" or self._calls == 0
-
-    def _synchronise(self) -> None:
-        """At the first step, start all processes of a run from the same weights."""
-        if self._calls == 0:
-            broadcast(self)
-        self._calls += 1
-        self.batch_norms.step()
 
     def get_extra_state(self) -> dict[str, Any]:
         """What an exact resume needs beside weights and buffers."""

@@ -1,9 +1,13 @@
 """Keep the semantic reconstruction loss at its operating point."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 __all__ = ["ReconstructionController"]
+
+START = 0.08
 
 
 class ReconstructionController(nn.Module):
@@ -11,61 +15,68 @@ class ReconstructionController(nn.Module):
 
     Not in the paper, which adds L_R with weight 1. With too small a weight the attacker paints a
     second face over the first, with too large a one it does nothing, and what lies between depends
-    on the detector and moves as it learns. So the weight follows the similarity:
+    on the detector and moves over orders of magnitude as it learns, because the pull of L_F does.
+    So L_R is measured by the pull that it has to balance, sample by sample:
 
-    $$ \log w_i = u + k (s^* - s_i) $$
+    $$ w_i = \frac{\lVert \partial L_F / \partial I_{adv} \rVert_i}
+                  {\lVert \partial L_R / \partial I_{adv} \rVert_i}
+             \exp(k (s^* - s_i) + u) $$
 
-    where `u` integrates the batch's mean deviation. A sample that strays is pulled back at once,
-    which a common weight cannot do; and `u` rises faster than it falls, within bounds, so that a
-    lazy phase of the attacker does not wind it up and let the next batches go.
+    A sample that strays from the target s* is pulled back harder at once, one that is hardly
+    changed is let go. This needs no memory, so nothing winds up; `u`, slow and bounded, takes away what
+    deviation is left on average. It starts at ln 0.08, near where it settles: L_R pulls every pixel
+    the same way in every picture, and so outweighs a much stronger L_F that pulls here and there.
 
     Args:
         target: The similarity s* to hold, in `(0, 1)`.
-        initial: Weight to start from.
         gain: k, the answer to the sample's own deviation.
-        rise: Step of `u` per unit of deviation below the target.
-        fall: Step of `u` per unit of deviation above it.
-        bounds: Smallest and largest common weight.
+        drift: Step of `u` per unit of mean deviation.
+        bounds: Smallest and largest `u`.
 
     Attributes:
-        log_weight: u, a buffer, and so part of `state_dict()`.
+        offset: u, a buffer, and so part of `state_dict()`.
+
+    Raises:
+        ValueError: If `target` is out of its range.
     """
 
-    log_weight: Tensor
+    offset: Tensor
 
     def __init__(
         self,
         *,
         target: float = 0.9,
-        initial: float = 30.0,
         gain: float = 10.0,
-        rise: float = 0.2,
-        fall: float = 0.05,
-        bounds: tuple[float, float] = (1.0, 1e4),
+        drift: float = 0.05,
+        bounds: tuple[float, float] = (-6.0, 2.0),
     ) -> None:
         super().__init__()
         if not 0 < target < 1:
             msg = f"`target` must be between 0 and 1, but got {target}. The default is 0.9."
             raise ValueError(msg)
-        if not 0 < bounds[0] <= initial <= bounds[1]:
-            msg = f"`initial` must be within `bounds` {bounds}, but got {initial}."
-            raise ValueError(msg)
         self.target = target
         self.gain = gain
-        self.rise = rise
-        self.fall = fall
+        self.drift = drift
         self.bounds = bounds
-        self.register_buffer("log_weight", torch.tensor(initial).log())
+        self.register_buffer("offset", torch.tensor(math.log(START)))
 
     @torch.no_grad()
-    def weights(self, similarity: Tensor) -> Tensor:
-        """Weight of L_R for samples `(B,)` whose semantic regions have this SSIM."""
-        return (self.log_weight + self.gain * (self.target - similarity)).exp()
+    def weights(self, similarity: Tensor, push: Tensor, pull: Tensor) -> Tensor:
+        """Weight of L_R for each sample.
+
+        Args:
+            similarity: SSIM of the semantic regions, `(B,)`.
+            push: Norm of L_F's gradient at I_adv, `(B,)`.
+            pull: Norm of L_R's gradient at I_adv, `(B,)`.
+
+        Returns:
+            `(B,)`; 0 for a sample that L_R does not pull at all, since nothing in it has changed.
+        """
+        answer = (self.gain * (self.target - similarity) + self.offset).exp()
+        return torch.where(pull > 0, answer * push / pull.clamp(min=1e-20), 0.0)
 
     @torch.no_grad()
     def update(self, similarity: Tensor) -> None:
-        """Move the common weight by the mean similarity of one batch, over all processes."""
-        deviation = (self.target - similarity).nan_to_num()
-        step = deviation * torch.where(deviation > 0, self.rise, self.fall)
-        low, high = torch.tensor(self.bounds).log().tolist()
-        self.log_weight.copy_((self.log_weight + step).clamp(low, high))
+        """Move the offset by the mean similarity of one batch, over all processes."""
+        step = self.drift * (self.target - similarity).nan_to_num()
+        self.offset.copy_((self.offset + step).clamp(*self.bounds))

@@ -13,6 +13,7 @@ from advaug.errors import ShapeError
 
 __all__ = ["decode_heatmaps", "encode_heatmaps", "resize_heatmaps", "resize_landmarks"]
 
+NEGLIGIBLE = 1e-12
 SIGMA_OF_SIDE = 0.02  # 5.1 px at 256 px, as in the authors' release
 
 
@@ -96,7 +97,9 @@ def encode_heatmaps(
 
 def _gaussian(centre: Tensor, length: int, sigma: float) -> Tensor:
     pixels = torch.arange(length, dtype=centre.dtype, device=centre.device)
-    return torch.exp(-((pixels - centre[..., None]) ** 2) / (2 * sigma**2))
+    values = torch.exp(-((pixels - centre[..., None]) ** 2) / (2 * sigma**2))
+    # Far tails would be subnormal numbers, which make convolutions on a CPU crawl.
+    return torch.where(values < NEGLIGIBLE, 0.0, values)
 
 
 @full_precision

@@ -91,11 +91,11 @@ def make_report(
     similarity: Similarity,
     error: Tensor,
     beta: Tensor,
-    weights: Tensor,
     accuracy: Tensor,
     perturbation: Tensor,
     mask: Tensor,
     pulls: Mapping[str, Tensor],
+    weights: Tensor,
 ) -> StepReport:
     """Reduce one step to scalars, without waiting for the device.
 
@@ -104,11 +104,11 @@ def make_report(
         similarity: Per sample.
         error: The detector's on the adversarial pictures, `(B,)`.
         beta: `(B,)`.
-        weights: Of L_R, `(B,)`.
         accuracy: Of the discriminator, any shape.
         perturbation: `(B, 3, H, W)`.
         mask: Semantic mask M, `(B, 1, H, W)`.
         pulls: Gradient at I_adv of each term of Eq. 7, by name.
+        weights: Of L_R, `(B,)`.
     """
     region = (mask >= 1).to(perturbation.dtype)
     energy = perturbation.square().mean(dim=1, keepdim=True)

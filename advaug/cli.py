@@ -1,0 +1,70 @@
+"""The command `advaug`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one sub-command.
+
+    Each is added by a function that gives its parser a `run`: a callable from the parsed arguments
+    to nothing, which imports what it needs itself, so that `advaug --help` stays quick.
+
+    Args:
+        argv: The arguments after the program's name; None takes those of the process.
+
+    Returns:
+        The exit status: 0, or 2 after an error, whose message stands on stderr.
+    """
+    parser = argparse.ArgumentParser(
+        prog="advaug", description="Sample-adaptive adversarial training for landmark detectors."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_make_masked(commands)
+    arguments = parser.parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except (ValueError, OSError) as error:
+        _say(f"advaug: {error}", to_stderr=True)
+        return 2
+    return 0
+
+
+def _add_make_masked(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "make-masked",
+        help="put face masks on a folder of annotated pictures",
+        description="Write a copy of a folder of pictures with .pts files in which every face "
+        "wears a mask; the landmarks stay as they are. Can be interrupted and run again.",
+    )
+    parser.add_argument("source", metavar="SRC", help="folder of pictures with .pts files")
+    parser.add_argument("destination", metavar="DST", help="folder to write, new or resumed")
+    parser.add_argument("--style", help="one style for all (default: drawn for each picture)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the set (default: 0)")
+    parser.add_argument("--skip-broken", action="store_true", help="leave broken pictures out")
+    parser.set_defaults(run=_make_masked)
+
+
+def _make_masked(arguments: argparse.Namespace) -> None:
+    from advaug.datasets.masked import make_masked
+
+    written = make_masked(
+        arguments.source,
+        arguments.destination,
+        style=arguments.style,
+        seed=arguments.seed,
+        skip_broken=arguments.skip_broken,
+    )
+    _say(f"{written} pictures written to {arguments.destination}")
+
+
+def _say(line: str, *, to_stderr: bool = False) -> None:
+    stream = sys.stderr if to_stderr else sys.stdout
+    stream.write(line + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

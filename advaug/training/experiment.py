@@ -1,0 +1,335 @@
+"""Train a detector plainly and with SAAT under one seed and budget, and compare: the examples."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import nn
+from torch.utils.data import Dataset, Subset
+
+from advaug.adversary import SampleAdaptiveAdversary
+from advaug.attacker import UNetAttacker
+from advaug.augment import HandcraftedAugmentation
+from advaug.datasets import Faces300W, LandmarkSample, PtsFolder, SyntheticFaces
+from advaug.errors import DatasetError
+from advaug.evaluation.evaluate import Errors, evaluate
+from advaug.evaluation.report import format_table, plot_ced, plot_curves, plot_gallery
+from advaug.schemes import FACE_68
+from advaug.training.codecs import Codec
+from advaug.training.data import InMemoryLandmarks
+from advaug.training.trainer import Trainer, TrainingConfig, write_json
+
+__all__ = ["Experiment", "Recipe", "add_arguments", "experiment_from", "run"]
+
+SYNTHETIC_TRAIN, SYNTHETIC_VAL = 2000, 300
+HELD_BACK = 5  # a folder without a split: every fifth part of it, the last, is for measuring
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a detector is trained.
+
+    Attributes:
+        steps: Optimizer steps of each run.
+        batch_size: Pictures a step.
+        image_size: Side of the pictures.
+        learning_rate: Of the detector.
+        decay: The paper's factor every 25,000 steps, or None for a cosine to zero.
+        paper_networks: Whether attacker and discriminator have the paper's size.
+    """
+
+    steps: int
+    batch_size: int
+    image_size: int
+    learning_rate: float
+    decay: float | None = None
+    paper_networks: bool = False
+
+
+PAPER = Recipe(
+    steps=200_000,
+    batch_size=8,
+    image_size=256,
+    learning_rate=2e-4,
+    decay=0.97,
+    paper_networks=True,
+)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What the two runs of a comparison share.
+
+    Attributes:
+        data: "synthetic", "pts" or "300w".
+        root: Folder of the pictures.
+        recipe: How.
+        seed: Of everything random.
+        device: "auto", "cpu" or "cuda".
+        output: Folder of the results.
+        resume: Whether to go on with what the folder holds.
+        arms: Which runs: "plain", "saat" or both.
+        skip_broken: Whether broken files are left out.
+    """
+
+    data: str
+    root: Path | None
+    recipe: Recipe
+    seed: int
+    device: str
+    output: Path
+    resume: bool
+    arms: tuple[str, ...]
+    skip_broken: bool
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the arguments that all examples have."""
+    add = parser.add_argument
+    add("--data", choices=("synthetic", "pts", "300w"), default="synthetic")
+    add("--root", type=Path, help="folder of the pictures, for --data pts and 300w")
+    add("--preset", choices=("small", "paper"), default="small", help="paper: the paper's recipe")
+    add("--steps", type=int, help="optimizer steps of each run")
+    add("--batch-size", type=int)
+    add("--image-size", type=int)
+    add("--seed", type=int, default=0)
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add("--output", type=Path, default=Path("runs") / Path(sys.argv[0]).stem)
+    add("--resume", action="store_true", help="go on with the run that --output holds")
+    add("--no-saat", action="store_true", help="train plainly alone")
+    add("--no-compare", action="store_true", help="train with SAAT alone")
+    add("--skip-broken", action="store_true", help="leave broken files out instead of stopping")
+
+
+def experiment_from(arguments: argparse.Namespace, small: Recipe) -> Experiment:
+    """Settle the arguments: what is not given comes from the preset.
+
+    Args:
+        arguments: Parsed.
+        small: The recipe of `--preset small`.
+
+    Raises:
+        ValueError: If arguments are out of range or do not go together.
+    """
+    given = {
+        name: getattr(arguments, name)
+        for name in ("steps", "batch_size", "image_size")
+        if getattr(arguments, name) is not None
+    }
+    for name, value in given.items():
+        if value < 1:
+            msg = f"`--{name.replace('_', '-')}` must be at least 1, but got {value}."
+            raise ValueError(msg)
+    if arguments.data != "synthetic" and arguments.root is None:
+        msg = f"`--root` must name the folder of the pictures for `--data {arguments.data}`."
+        raise ValueError(msg)
+    arms = ("saat",) if arguments.no_compare else ("plain", "saat")
+    return Experiment(
+        data=arguments.data,
+        root=arguments.root,
+        recipe=replace(PAPER if arguments.preset == "paper" else small, **given),
+        seed=arguments.seed,
+        device=arguments.device,
+        output=arguments.output,
+        resume=arguments.resume,
+        arms=("plain",) if arguments.no_saat else arms,
+        skip_broken=arguments.skip_broken,
+    )
+
+
+def run(
+    experiment: Experiment, make_detector: Callable[[], nn.Module], codec: Codec
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Train every arm, measure it, and write everything to the output folder.
+
+    Args:
+        experiment: What to do.
+        make_detector: Builds the detector, with fresh weights from the global random state.
+        codec: What the detector learns from and gives.
+
+    Returns:
+        Arm, condition, and NME, failure rate and AUC as fractions; also in `metrics.json`.
+
+    Raises:
+        DatasetError: If the pictures cannot be used.
+        ValueError: If the output folder holds a run with other settings.
+    """
+    _rehearse(experiment, make_detector, codec)
+    _claim(experiment)
+    train_set, test_set = _datasets(experiment)
+    device = _accelerator(experiment).device
+    train = InMemoryLandmarks(train_set, device, title="training pictures")
+    test = InMemoryLandmarks(test_set, device, title="test pictures")
+    print(f"{len(train)} pictures to train on, {len(test)} to measure on, device {device}")
+    errors: dict[str, dict[str, Errors]] = {}
+    histories = {}
+    for arm in experiment.arms:
+        trainer = _trainer(experiment, arm, make_detector, codec, train)
+        detector = trainer.fit(title=f"{arm:5}", resume=experiment.resume)
+        histories[arm] = trainer.progress.history
+        batch = test[slice(None)]
+        errors[arm] = evaluate(
+            detector,
+            codec.decode,
+            batch.images,
+            batch.landmarks,
+            batch.visible,
+            normalizer="inter_ocular",
+        )
+        _save_weights(detector, experiment.output / arm / "detector.safetensors")
+        if trainer.adversary is not None:
+            _show_attack(trainer, test, experiment.output / "gallery.png")
+    results = {
+        arm: {name: found.summary() for name, found in conditions.items()}
+        for arm, conditions in errors.items()
+    }
+    write_json(experiment.output / "metrics.json", results)
+    plot_ced(errors, experiment.output / "ced.png")
+    plot_curves(histories, experiment.output / "curves.png")
+    print(f"\n{format_table(results)}\n\nNME by inter-ocular distance; all in {experiment.output}/")
+    return results
+
+
+@torch.no_grad()
+def _rehearse(experiment: Experiment, make_detector: Callable[[], nn.Module], codec: Codec) -> None:
+    """Try the networks on an empty picture, before any file is read or written."""
+    size = (experiment.recipe.image_size,) * 2
+    codec.decode(make_detector().eval()(torch.zeros(1, 3, *size)), size)
+    if "saat" in experiment.arms:
+        make = UNetAttacker.paper if experiment.recipe.paper_networks else UNetAttacker
+        make().check_size(size)
+
+
+def _claim(experiment: Experiment) -> None:
+    """Make the output folder this experiment's: never mix two, never overwrite one."""
+    settings = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in asdict(experiment).items()
+        if name not in ("output", "resume", "device", "arms")
+    }
+    path = experiment.output / "settings.json"
+    if path.exists():
+        held = json.loads(path.read_text())
+        if not experiment.resume:
+            aside = _free_name(experiment.output)
+            experiment.output.rename(aside)
+            print(f"kept the earlier run as {aside}")
+        elif held != settings:
+            differing = [name for name in settings if held.get(name) != settings[name]]
+            msg = (
+                f"`--output` {experiment.output} must hold a run with the same settings to be "
+                "resumed, but differs in "
+                + ", ".join(f"{n}: {held.get(n)} there, {settings[n]} here" for n in differing)
+                + ". Give the same arguments, or another `--output`."
+            )
+            raise ValueError(msg)
+    experiment.output.mkdir(parents=True, exist_ok=True)
+    write_json(path, settings)
+
+
+def _free_name(folder: Path) -> Path:
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
+        number += 1
+    return aside
+
+
+def _datasets(
+    experiment: Experiment,
+) -> tuple[Dataset[LandmarkSample], Dataset[LandmarkSample]]:
+    """Training and test pictures."""
+    size, root, skip = experiment.recipe.image_size, experiment.root, experiment.skip_broken
+    if experiment.data == "synthetic":
+        return (
+            SyntheticFaces(SYNTHETIC_TRAIN, split="train", image_size=size, seed=experiment.seed),
+            SyntheticFaces(SYNTHETIC_VAL, split="val", image_size=size, seed=experiment.seed),
+        )
+    assert root is not None
+    if experiment.data == "300w":
+        return (
+            Faces300W(root, "train", image_size=size, skip_broken=skip),
+            Faces300W(root, "full", image_size=size, skip_broken=skip),
+        )
+    if (root / "train").is_dir() and (root / "val").is_dir():
+        return (
+            PtsFolder(root / "train", image_size=size, skip_broken=skip),
+            PtsFolder(root / "val", image_size=size, skip_broken=skip),
+        )
+    return _split(PtsFolder(root, image_size=size, skip_broken=skip))
+
+
+def _split(dataset: PtsFolder) -> tuple[Dataset[LandmarkSample], Dataset[LandmarkSample]]:
+    """Hold back the last fifth by path, so that pictures of one person stay on one side."""
+    held_back = len(dataset) // HELD_BACK
+    if held_back < 1:
+        msg = f"`--root` must hold at least {HELD_BACK} pictures, but got {len(dataset)}."
+        raise DatasetError(msg)
+    print(f"no folders train/ and val/: the last {held_back} of {len(dataset)} are for measuring")
+    border = len(dataset) - held_back
+    return Subset(dataset, range(border)), Subset(dataset, range(border, len(dataset)))
+
+
+def _accelerator(experiment: Experiment) -> Accelerator:
+    if experiment.device == "cuda" and not torch.cuda.is_available():
+        msg = "`--device cuda` needs a CUDA device, but PyTorch finds none. Use `--device cpu`."
+        raise ValueError(msg)
+    return Accelerator(cpu=experiment.device == "cpu")
+
+
+def _trainer(
+    experiment: Experiment,
+    arm: str,
+    make_detector: Callable[[], nn.Module],
+    codec: Codec,
+    data: InMemoryLandmarks,
+) -> Trainer:
+    """One arm's trainer; both arms start from the same weights and see the same pictures."""
+    recipe = experiment.recipe
+    set_seed(experiment.seed)
+    detector = make_detector()
+    adversary = None
+    if arm == "saat":
+        adversary = SampleAdaptiveAdversary(
+            codec.task, networks="paper" if recipe.paper_networks else "light", seed=experiment.seed
+        )
+    config = TrainingConfig(
+        steps=recipe.steps,
+        batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        decay=recipe.decay,
+        seed=experiment.seed,
+    )
+    augmentation = HandcraftedAugmentation(
+        flip_permutation=FACE_68.flip_permutation, seed=experiment.seed
+    )
+    return Trainer(
+        detector,
+        codec,
+        data,
+        config,
+        experiment.output / arm,
+        augmentation=augmentation,
+        adversary=adversary,
+        accelerator=_accelerator(experiment),
+    )
+
+
+def _show_attack(trainer: Trainer, data: InMemoryLandmarks, path: Path) -> None:
+    """Draw the gallery: what the trained attacker does to test pictures."""
+    assert trainer.adversary is not None
+    batch = data[torch.linspace(0, len(data) - 1, 8).long()]
+    target = trainer.codec.encode(batch.landmarks, batch.visible, batch.size)
+    attack = trainer.adversary.attack(trainer.detector, batch.images, target, update=False)
+    plot_gallery(batch.images, attack, path)
+
+
+def _save_weights(detector: nn.Module, path: Path) -> None:
+    save = getattr(detector, "save", None)
+    if save is not None:
+        save(path)

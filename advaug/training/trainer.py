@@ -1,0 +1,226 @@
+"""The training loop that the examples share, on Accelerate."""
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, StepLR
+from torch.utils.tensorboard import SummaryWriter
+from tqdm.auto import tqdm
+
+from advaug.adversary import SampleAdaptiveAdversary
+from advaug.augment import HandcraftedAugmentation
+from advaug.training.codecs import Codec
+from advaug.training.data import InMemoryLandmarks
+
+__all__ = ["Trainer", "TrainingConfig", "write_json"]
+
+PAPER_DECAY_STEPS = 25_000  # from the authors' release; the paper gives the factor alone
+SYMBOLS = {"beta": "β", "ssim": "SSIM"}
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long and how fast a detector learns.
+
+    Attributes:
+        steps: Optimizer steps.
+        batch_size: Pictures a step and process.
+        learning_rate: Of Adam, at the start.
+        decay: The paper's schedule: the rate falls by this factor every 25,000 steps. None for a
+            cosine to zero, which suits short runs.
+        seed: Of the order of the pictures.
+        checkpoint_every: Steps between two checkpoints.
+        log_every: Steps between two points of the curves.
+    """
+
+    steps: int
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    decay: float | None = None
+    seed: int = 0
+    checkpoint_every: int = 500
+    log_every: int = 20
+
+
+class Trainer:
+    """Train one detector, plainly or with an adversary, so that a stopped run goes on exactly.
+
+    Args:
+        detector: A module.
+        codec: What it learns from and gives.
+        data: The training pictures.
+        config: How long and how fast.
+        output: Folder for checkpoints, curves and weights.
+        augmentation: Handcrafted augmentation of every batch.
+        adversary: None trains plainly.
+        accelerator: Decides device, precision, processes and accumulation.
+    """
+
+    def __init__(
+        self,
+        detector: nn.Module,
+        codec: Codec,
+        data: InMemoryLandmarks,
+        config: TrainingConfig,
+        output: Path,
+        *,
+        augmentation: HandcraftedAugmentation | None = None,
+        adversary: SampleAdaptiveAdversary | None = None,
+        accelerator: Accelerator,
+    ) -> None:
+        self.codec = codec
+        self.data = data
+        self.config = config
+        self.output = Path(output)
+        self.augmentation = augmentation
+        self.accelerator = accelerator
+        self.adversary = adversary if adversary is None else adversary.to(accelerator.device)
+        optimizer = Adam(detector.parameters(), lr=config.learning_rate)
+        self.scheduler = _schedule(optimizer, config)
+        self.detector, self.optimizer = accelerator.prepare(detector, optimizer)
+        self.progress = _Progress()
+
+    def fit(self, *, title: str = "training", resume: bool = False) -> nn.Module:
+        """Train to the end and return the detector, in evaluation mode.
+
+        Args:
+            title: What the progress bar says.
+            resume: Go on from the last checkpoint in the output folder, if there is one.
+        """
+        if resume:
+            self._load()
+        self.detector.train()
+        first = self.progress.step
+        bar = tqdm(
+            range(first, self.config.steps),
+            initial=first,
+            total=self.config.steps,
+            desc=title,
+            disable=not self.accelerator.is_main_process,
+        )
+        for step in bar:
+            loss = self._step(step)
+            self.progress.step = step + 1
+            if self.progress.step % self.config.log_every == 0:
+                self._log(loss, bar)
+            done = self.progress.step == self.config.steps
+            if done or self.progress.step % self.config.checkpoint_every == 0:
+                self._save()
+        return self.accelerator.unwrap_model(self.detector).eval()
+
+    def _step(self, step: int) -> Tensor:
+        """One optimizer step; gives the loss, on the device."""
+        batch = self.data.batch(
+            step,
+            self.config.batch_size,
+            seed=self.config.seed,
+            process=self.accelerator.process_index,
+            processes=self.accelerator.num_processes,
+        )
+        images, landmarks, visible = batch.images, batch.landmarks, batch.visible
+        if self.augmentation is not None:
+            images, (landmarks, visible) = self.augmentation(images, (landmarks, visible))
+        target = self.codec.encode(landmarks, visible, batch.size)
+        with self.accelerator.autocast():
+            loss = self.codec.task.error(self.detector(images), target).mean()
+            if self.adversary is not None:
+                loss = loss + self.adversary(self.detector, images, target)
+        self.accelerator.backward(loss)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.scheduler.step()
+        return loss.detach()
+
+    def _log(self, loss: Tensor, bar: "tqdm[int]") -> None:
+        """Add a point to the curves and to the progress bar; waits for the device."""
+        point = {"step": self.progress.step, "loss": loss.item()}
+        if self.adversary is not None and self.adversary.report is not None:
+            point |= self.adversary.report.read()
+        self.progress.history.append(point)
+        shown = {name: f"{point[name]:.3g}" for name in ("loss", "beta", "ssim") if name in point}
+        bar.set_postfix({SYMBOLS.get(name, name): value for name, value in shown.items()})
+
+    def _save(self) -> None:
+        """Write a checkpoint, which gets its name once it is whole; the one before it goes."""
+        folder = self.output / "checkpoints"
+        partial = folder / "partial"
+        if self.accelerator.is_main_process:
+            shutil.rmtree(partial, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        self._register()
+        self.accelerator.save_state(str(partial))
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            older = _checkpoints(self.output)
+            partial.rename(folder / f"step_{self.progress.step:08d}")
+            for path in older:
+                shutil.rmtree(path)
+            self._write_curves()
+
+    def _load(self) -> None:
+        found = _checkpoints(self.output)
+        if found:
+            self._register()
+            self.accelerator.load_state(str(found[-1]))
+
+    def _register(self) -> None:
+        """Put everything that has a state under the engine's checkpoints, once."""
+        if not self.accelerator._custom_objects:
+            parts = (self.progress, self.scheduler, self.augmentation, self.adversary)
+            self.accelerator.register_for_checkpointing(
+                *(part for part in parts if part is not None)
+            )
+
+    def _write_curves(self) -> None:
+        """Write the history as TensorBoard logs and as json."""
+        logs = self.output / "tensorboard"
+        shutil.rmtree(logs, ignore_errors=True)  # a stopped run may have written further points
+        with SummaryWriter(str(logs)) as writer:
+            for point in self.progress.history:
+                for name, value in point.items():
+                    if name != "step":
+                        writer.add_scalar(name, value, int(point["step"]))
+        write_json(self.output / "curves.json", self.progress.history)
+
+
+@dataclass
+class _Progress:
+    """How far a run is, and the points of its curves."""
+
+    step: int = 0
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step, "history": [dict(point) for point in self.history]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.step = state["step"]
+        self.history = list(state["history"])
+
+
+def write_json(path: Path, content: Any) -> None:  # noqa: ANN401 # anything json can hold
+    """Write a file that has its name only when it is whole."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(partial, path)
+
+
+def _checkpoints(output: Path) -> list[Path]:
+    """Whole checkpoints, oldest first."""
+    return sorted((output / "checkpoints").glob("step_*"))
+
+
+def _schedule(optimizer: torch.optim.Optimizer, config: TrainingConfig) -> LRScheduler:
+    if config.decay is None:
+        return CosineAnnealingLR(optimizer, config.steps)
+    return StepLR(optimizer, PAPER_DECAY_STEPS, config.decay)

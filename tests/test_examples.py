@@ -1,0 +1,57 @@
+"""The examples as a new user runs them, on a tiny budget."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def run(example, *words, folder):
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / "examples" / example), *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_hourglass_example_writes_everything_it_promises(tmp_path):
+    tiny = ("--steps", "20", "--batch-size", "4", "--width", "8", "--device", "cpu")
+    done = run("train_300w_hg.py", *tiny, folder=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    output = tmp_path / "runs" / "train_300w_hg"
+    metrics = json.loads((output / "metrics.json").read_text())
+    for arm in ("saat", "plain"):
+        for condition in ("clean", "masked", "occluded"):
+            assert set(metrics[arm][condition]) == {"nme", "failure_rate", "auc"}
+            assert metrics[arm][condition]["nme"] > 0
+    for name in ("ced.png", "gallery.png", "curves.png"):
+        assert (output / name).stat().st_size > 10_000
+    for arm in ("saat", "plain"):
+        assert (output / arm / "detector.safetensors").exists()
+        assert list((output / arm / "tensorboard").iterdir())
+        assert list((output / arm / "checkpoints").glob("step_*"))
+    assert "| saat" in done.stdout
+    assert "β" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--data", "pts"), "`--root` must name"),
+        (("--data", "pts", "--root", "nowhere"), "nowhere"),
+        (("--image-size", "50"), "divisible by"),
+        (("--width", "12"), "`width` must be divisible by 8"),
+    ],
+    ids=["no root", "no folder", "size", "width"],
+)
+def test_the_hourglass_example_refuses_in_one_line(tmp_path, words, message):
+    done = run("train_300w_hg.py", *words, "--device", "cpu", folder=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,225 @@
+"""The trainer: batches by step number, exact resume, honest output folders."""
+
+import argparse
+import json
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from advaug import HeatmapTask, SampleAdaptiveAdversary, decode_heatmaps
+from advaug.augment import HandcraftedAugmentation
+from advaug.datasets import LandmarkSample
+from advaug.detectors import HourglassNet
+from advaug.evaluation.evaluate import evaluate
+from advaug.schemes import FACE_68
+from advaug.training import HeatmapCodec, InMemoryLandmarks, Trainer, TrainingConfig
+from advaug.training.experiment import (
+    PAPER,
+    Experiment,
+    Recipe,
+    _claim,
+    add_arguments,
+    experiment_from,
+)
+
+SIDE = 32
+SMALL = Recipe(steps=7, batch_size=3, image_size=SIDE, learning_rate=1e-3)
+
+
+def samples(count):
+    generator = torch.Generator().manual_seed(0)
+    return [
+        LandmarkSample(
+            (torch.rand(3, SIDE, SIDE, generator=generator) * 255).round() / 255,
+            torch.rand(68, 2, generator=generator) * (SIDE - 1),
+            torch.ones(68, dtype=torch.bool),
+        )
+        for _ in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return InMemoryLandmarks(samples(10), workers=0)
+
+
+def trainer(pictures, output, *, saat=True, steps=4):
+    torch.manual_seed(0)
+    return Trainer(
+        HourglassNet(68, width=8, depth=2, out_stride=4),
+        HeatmapCodec(4),
+        pictures,
+        TrainingConfig(steps=steps, batch_size=4, checkpoint_every=2, log_every=1),
+        output,
+        augmentation=HandcraftedAugmentation(flip_permutation=FACE_68.flip_permutation),
+        adversary=SampleAdaptiveAdversary(HeatmapTask()) if saat else None,
+        accelerator=Accelerator(cpu=True),
+    )
+
+
+def test_pictures_survive_being_kept_as_bytes(pictures):
+    original = torch.stack([sample.image for sample in samples(10)])
+    torch.testing.assert_close(pictures[slice(None)].images, original, rtol=0, atol=0)
+
+
+def test_an_epoch_shows_every_picture_once_and_the_next_in_another_order(pictures):
+    def epoch(first):
+        parts = [pictures.batch(step, 5, seed=1).landmarks[:, 0, 0] for step in (first, first + 1)]
+        return torch.cat(parts)
+
+    everything = pictures.landmarks[:, 0, 0].sort().values
+    assert torch.equal(epoch(0).sort().values, everything)
+    assert torch.equal(epoch(2).sort().values, everything)
+    assert not torch.equal(epoch(0), epoch(2))
+
+
+def test_processes_share_a_step_without_overlap(pictures):
+    together = pictures.batch(3, 4, seed=2).landmarks
+    parts = [pictures.batch(3, 2, seed=2, process=rank, processes=2).landmarks for rank in range(2)]
+    assert torch.equal(torch.cat(parts), together)
+
+
+def test_a_set_smaller_than_a_batch_fills_it():
+    assert InMemoryLandmarks(samples(3), workers=0).batch(0, 8).images.shape[0] == 8
+
+
+@pytest.mark.parametrize("saat", [False, True], ids=["plain", "saat"])
+def test_a_stopped_run_goes_on_to_the_bit(pictures, tmp_path, saat):
+    whole = trainer(pictures, tmp_path / "whole", saat=saat)
+    expected = whole.fit().state_dict()
+
+    stopped = trainer(pictures, tmp_path / "stopped", saat=saat)
+    step = stopped._step
+
+    def interrupted(number):
+        if number == 3:  # after the checkpoint of step 2, with a step that is lost
+            raise KeyboardInterrupt
+        return step(number)
+
+    stopped._step = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        stopped.fit()
+    resumed = trainer(pictures, tmp_path / "stopped", saat=saat)
+    found = resumed.fit(resume=True).state_dict()
+
+    assert resumed.progress.history == whole.progress.history
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+    if saat:
+        for ours, theirs in zip(
+            whole.adversary.state_dict().values(),
+            resumed.adversary.state_dict().values(),
+            strict=True,
+        ):
+            if isinstance(ours, torch.Tensor):
+                assert torch.equal(ours, theirs)
+
+
+def test_both_arms_start_from_the_same_weights_and_see_the_same_pictures(pictures, tmp_path):
+    plain = trainer(pictures, tmp_path / "a", saat=False)
+    saat = trainer(pictures, tmp_path / "b", saat=True)
+    for one, other in zip(plain.detector.parameters(), saat.detector.parameters(), strict=True):
+        assert torch.equal(one, other)
+    plain.fit()
+    saat.fit()
+    first = [run.progress.history[0] for run in (plain, saat)]
+    assert first[1]["loss"] > first[0]["loss"]  # the same loss and a positive one on top
+
+
+def test_half_a_checkpoint_is_never_taken_for_one(pictures, tmp_path):
+    run = trainer(pictures, tmp_path, saat=False, steps=2)
+    run.fit()
+    (tmp_path / "checkpoints" / "partial").mkdir()
+    (tmp_path / "checkpoints" / "partial" / "model.safetensors").write_bytes(b"half")
+    again = trainer(pictures, tmp_path, saat=False, steps=2)
+    again.fit(resume=True)
+    assert again.progress.step == 2
+
+
+def test_evaluation_leaves_modes_alone_and_masks_hurt(pictures):
+    detector = HourglassNet(68, width=8, depth=2)
+    detector.train()
+    detector.stem.eval()
+    batch = pictures[slice(None)]
+
+    def decode(output, size):
+        return decode_heatmaps(output, image_size=size)
+
+    found = evaluate(
+        detector, decode, batch.images, batch.landmarks, batch.visible, normalizer="box"
+    )
+    assert list(found) == ["clean", "masked", "occluded"]
+    assert detector.training
+    assert not detector.stem.training
+    summary = found["clean"].summary()
+    assert set(summary) == {"nme", "failure_rate", "auc"}
+    assert not torch.equal(found["clean"].values, found["occluded"].values)
+
+
+def parsed(*words):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return experiment_from(parser.parse_args(words), SMALL)
+
+
+def test_presets_and_flags():
+    assert parsed().recipe == SMALL
+    assert parsed("--preset", "paper").recipe == PAPER
+    assert parsed("--preset", "paper", "--steps", "5").recipe.steps == 5
+    assert PAPER.steps == 200_000
+    assert (PAPER.image_size, PAPER.batch_size) == (256, 8)
+    assert (PAPER.learning_rate, PAPER.decay) == (2e-4, 0.97)
+    assert parsed("--no-saat").arms == ("plain",)
+    assert parsed("--no-compare").arms == ("saat",)
+    assert parsed().arms == ("plain", "saat")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--steps", "0"), "`--steps` must be at least 1, but got 0"),
+        (("--image-size", "-4"), "`--image-size` must be at least 1"),
+        (("--data", "pts"), "`--root` must name the folder"),
+    ],
+    ids=["steps", "size", "root"],
+)
+def test_arguments_that_cannot_work_are_refused(words, message):
+    with pytest.raises(ValueError, match=message):
+        parsed(*words)
+
+
+def experiment(output, **changes) -> Experiment:
+    settings = {
+        "data": "synthetic",
+        "root": None,
+        "recipe": SMALL,
+        "seed": 0,
+        "device": "cpu",
+        "output": output,
+        "resume": False,
+        "arms": ("plain",),
+        "skip_broken": False,
+    }
+    return Experiment(**(settings | changes))
+
+
+def test_an_earlier_run_is_kept_aside(tmp_path, capsys):
+    output = tmp_path / "run"
+    _claim(experiment(output))
+    (output / "metrics.json").write_text("{}")
+    _claim(experiment(output))
+    assert (tmp_path / "run.1" / "metrics.json").exists()
+    assert not (output / "metrics.json").exists()
+    assert "kept the earlier run" in capsys.readouterr().out
+
+
+def test_resume_refuses_other_settings_and_names_them(tmp_path):
+    output = tmp_path / "run"
+    _claim(experiment(output))
+    before = (output / "settings.json").read_text()
+    with pytest.raises(ValueError, match="differs in seed: 0 there, 7 here"):
+        _claim(experiment(output, seed=7, resume=True))
+    assert (output / "settings.json").read_text() == before
+    _claim(experiment(output, resume=True))
+    assert json.loads(before)["recipe"]["steps"] == SMALL.steps
