@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from advaug._precision import widen
 from advaug.errors import ShapeError
-from advaug.functional import SEMANTIC_THRESHOLD
+from advaug.functional import SEMANTIC_THRESHOLD, SSIM_WINDOW
 from advaug.tasks import describe
 
 __all__ = ["check_error", "check_images", "check_target_tensors", "check_values"]
@@ -34,10 +35,16 @@ def check_images(images: Any, reference: Tensor) -> None:  # noqa: ANN401 # that
             f"{images.device}. Move one: `adversary.to(images.device)`."
         )
         raise ValueError(msg)
-    if images.dtype == torch.float64 != reference.dtype:
+    if min(images.shape[-2:]) < SSIM_WINDOW:
         msg = (
-            f"`images` must not be wider than the adversary's {reference.dtype}, but got "
-            f"{images.dtype}. Use `images.float()`, or `adversary.double()`."
+            f"`images` must have sides of at least {SSIM_WINDOW} pixels, the window of SSIM, but "
+            f"got {tuple(images.shape[-2:])}. Use larger pictures."
+        )
+        raise ShapeError(msg)
+    if widen(images).dtype != reference.dtype:
+        msg = (
+            f"`images` must fit the adversary's {reference.dtype}, but got {images.dtype}. "
+            "Use `images.float()` and an adversary in float32, under autocast if you like."
         )
         raise TypeError(msg)
 
@@ -51,7 +58,9 @@ def check_target_tensors(target: Any, images: Tensor) -> None:  # noqa: ANN401 #
                 f"{value.device}. Use `target.to(images.device)`."
             )
             raise ValueError(msg)
-        if value.ndim == 0 or value.shape[0] != images.shape[0]:
+        # A list may hold a target for each picture.
+        whole = not isinstance(target, list)
+        if whole and (value.ndim == 0 or value.shape[0] != images.shape[0]):
             msg = (
                 f"`target` must have the batch size of `images`, {images.shape[0]}, but got "
                 f"{tuple(value.shape)}."

@@ -71,6 +71,9 @@ class SampleAdaptiveAdversary(nn.Module):
         reconstruction_weight: Weight of L_R in Eq. 7: a number, 0 for none (Table 7, "w/o L_R"),
             or a controller; by default a `ReconstructionController()`.
         adversarial_weight: Weight of L_A in Eq. 7.
+        adversarial_limit: How hard L_A may pull at I_adv relative to L_F. L_F is weak while the
+            detector is, and L_A, which is not, would drown it: then the attacker learns to do
+            nothing. None for no limit (the literal paper).
         adversarial_form: `"non_saturating"`, or `"minimax"` for the literal Eq. 4.
         batch_norm: `"isolated"`, `"running"`, `"shared"` (the literal paper) or `"split"`; see
             `advaug.batch_norm`.
@@ -99,6 +102,7 @@ class SampleAdaptiveAdversary(nn.Module):
         structure: bool = True,
         reconstruction_weight: float | ReconstructionController | None = None,
         adversarial_weight: float = 1.0,
+        adversarial_limit: float | None = 0.5,
         adversarial_form: Literal["non_saturating", "minimax"] = "non_saturating",
         batch_norm: BatchNormPolicy = "isolated",
         transform: Transform | None = None,
@@ -107,16 +111,30 @@ class SampleAdaptiveAdversary(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check_options(task, networks, beta, relaxation, adversarial_form)
+        _check_task(task)
+        _check_choice("networks", networks, ("light", "paper"))
+        _check_choice("adversarial_form", adversarial_form, ("non_saturating", "minimax"))
+        if isinstance(beta, str):
+            _check_choice("beta", beta, ("adaptive", "semantic"), " or a number")
         paper = networks == "paper"
         if attacker is None:
             make = UNetAttacker.paper if paper else UNetAttacker
             attacker = make(structure=structure)
-        if discriminator == "default":
+        if isinstance(discriminator, str):
+            _check_choice("discriminator", discriminator, ("default",), ", a module or None")
             make = PatchDiscriminator.paper if paper else PatchDiscriminator
             discriminator = make(structure=structure)
         if reconstruction_weight is None:
             reconstruction_weight = ReconstructionController()
+        _check_not_negative(
+            relaxation=relaxation,
+            adversarial_weight=adversarial_weight,
+            adversarial_limit=adversarial_limit,
+            reconstruction_weight=reconstruction_weight,
+            beta=beta,
+        )
+        for name, network in (("attacker", attacker), ("discriminator", discriminator)):
+            _check_structure(name, network, structure=structure)
         make_optimizer = optimizer or _adam
         self.task = task
         self.attacker = attacker
@@ -127,6 +145,7 @@ class SampleAdaptiveAdversary(nn.Module):
         self.structure = structure
         self.reconstruction_weight = reconstruction_weight
         self.adversarial_weight = adversarial_weight
+        self.adversarial_limit = adversarial_limit
         self.adversarial_form: Literal["non_saturating", "minimax"] = adversarial_form
         self.batch_norms = BatchNorms(batch_norm, make_optimizer)
         self.transform = transform
@@ -295,13 +314,17 @@ class SampleAdaptiveAdversary(nn.Module):
         if self.discriminator is not None:
             imitation = self.adversarial_weight * losses.adversarial
             # The graph stays: Eq. 5 shares it.
-            pulls["adversarial"] = self._pull(imitation, adversarial, keep_graph=True)
+            pull = self._pull(imitation, adversarial, keep_graph=True)
+            if self.adversarial_limit is not None:
+                most = self.adversarial_limit * pulls["feedback"].norm()
+                pull = pull * (most / pull.norm().clamp(min=1e-20)).clamp(max=1.0)
+            pulls["adversarial"] = pull
         # All gradients before the first step, which writes to weights that graphs still need.
-        ours = trainable(self.attacker)
-        gradients = torch.autograd.grad(
-            perturbed, ours, sum_of(pulls.values()), materialize_grads=True
-        )
-        theirs = trainable(self.discriminator)
+        ours, theirs = trainable(self.attacker), trainable(self.discriminator)
+        gradients: list[Tensor] = []
+        if ours:
+            push = sum_of(pulls.values())
+            gradients += torch.autograd.grad(perturbed, ours, push, materialize_grads=True)
         if theirs:
             loss = self._stepper.scaled(losses.discriminator.mean())
             gradients += torch.autograd.grad(loss, theirs, materialize_grads=True)
@@ -309,7 +332,7 @@ class SampleAdaptiveAdversary(nn.Module):
         steps = [(self.attacker_optimizer, ours, gradients[: len(ours)])]
         if self.discriminator_optimizer is not None:
             steps.append((self.discriminator_optimizer, theirs, gradients[len(ours) :]))
-        self._stepper.step(steps)
+        self._stepper.step([step for step in steps if step[1]])
         if isinstance(self.reconstruction_weight, ReconstructionController):
             self.reconstruction_weight.update(mean)
         return pulls, weights
@@ -317,7 +340,14 @@ class SampleAdaptiveAdversary(nn.Module):
     def _pull(self, loss: Tensor, adversarial: Tensor, *, keep_graph: bool = False) -> Tensor:
         """Gradient of a loss's mean at I_adv."""
         mean = self._stepper.scaled(loss.mean())
-        return torch.autograd.grad(mean, adversarial, retain_graph=keep_graph)[0]
+        (pull,) = torch.autograd.grad(mean, adversarial, retain_graph=keep_graph, allow_unused=True)
+        if pull is None:
+            msg = (
+                "the detector's output must carry a graph to its input, but its error does not "
+                "depend on the pictures. Do not detach them on the way through the detector."
+            )
+            raise ValueError(msg)
+        return pull
 
     def _guide(self, structure: Tensor) -> Tensor | None:
         return structure if self.structure else None
@@ -382,25 +412,37 @@ def _similarity(clean: Tensor, adversarial: Tensor, mask: Tensor) -> Similarity:
     return Similarity(similarity.mean(dim=(1, 2, 3)), saat.mean_over_region(similarity, mask))
 
 
-def _check_options(
-    task: LandmarkTask, networks: str, beta: str | float, relaxation: float, form: str
-) -> None:
-    """Raise on an option that would fail only once training runs."""
+def _check_task(task: LandmarkTask) -> None:
     if not isinstance(task, LandmarkTask):
         msg = (
             "`task` must have the methods error(output, target) and landmark_heatmaps(target, "
             f"size), but got {describe(task)}. Pass HeatmapTask() or CoordinateTask()."
         )
         raise TypeError(msg)
-    _check_choice("networks", networks, ("light", "paper"))
-    _check_choice("adversarial_form", form, ("non_saturating", "minimax"))
-    if isinstance(beta, str):
-        _check_choice("beta", beta, ("adaptive", "semantic"), " or a number")
-    elif beta < 0:
-        msg = f"`beta` must not be negative, but got {beta}."
-        raise ValueError(msg)
-    if relaxation < 0:
-        msg = f"`relaxation` must not be negative, but got {relaxation}. The paper's value is 0.1."
+
+
+def _check_not_negative(**options: object) -> None:
+    """Raise on a number that is negative or NaN, and on anything else but modules, words, None."""
+    for name, value in options.items():
+        if isinstance(value, int | float) and not value >= 0:
+            msg = f"`{name}` must not be negative, but got {value}."
+            raise ValueError(msg)
+        if name == "reconstruction_weight" and isinstance(value, str):
+            msg = (
+                f"`{name}` must be a number or a ReconstructionController, but got {value!r}. "
+                "Leave it out for the default controller."
+            )
+            raise TypeError(msg)
+
+
+def _check_structure(name: str, network: nn.Module | None, *, structure: bool) -> None:
+    """Raise where one of our networks was built to take S and will not get it, or the reverse."""
+    ours = isinstance(network, UNetAttacker | PatchDiscriminator)
+    if ours and network.structure != structure:
+        msg = (
+            f"`{name}` must be built with `structure={structure}` like the adversary, but has "
+            f"`structure={network.structure}`. Give both the same."
+        )
         raise ValueError(msg)
 
 

@@ -56,13 +56,20 @@ class BatchNorms(nn.Module):
     @contextlib.contextmanager
     def feedback(self, detector: Detector) -> Iterator[None]:
         """Run the detector to teach the attacker: nothing of anybody's moves."""
-        with borrowed(detector) as modules:
-            norms = batch_norms(modules)
-            if self.policy == "running":
-                _evaluate(norms)
-            if self.policy == "split":
-                self._install(norms, keep_buffers=False)
-            yield
+        new = len(self.second) == 0
+        try:
+            with borrowed(detector) as modules:
+                norms = batch_norms(modules)
+                if self.policy == "running":
+                    _evaluate(norms)
+                if self.policy == "split":
+                    self._install(norms, keep_buffers=False)
+                yield
+        except BaseException:
+            if new:  # a detector that does not fit leaves no second set behind
+                self.second = nn.ModuleList()
+                self._optimizer = None
+            raise
 
     @contextlib.contextmanager
     def defence(self, detector: Detector) -> Iterator[None]:

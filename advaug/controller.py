@@ -23,14 +23,15 @@ class ReconstructionController(nn.Module):
              \exp(k (s^* - s_i) + u) $$
 
     A sample that strays from the target s* is pulled back harder at once, one that is hardly
-    changed is let go. This needs no memory, so nothing winds up; `u`, slow and bounded, takes away what
-    deviation is left on average. It starts at ln 0.08, near where it settles: L_R pulls every pixel
+    changed is let go. This needs no memory, so nothing winds up; `u`, slow and bounded, takes away
+    what deviation is left on average. It starts at ln 0.08, near where it settles: L_R pulls every pixel
     the same way in every picture, and so outweighs a much stronger L_F that pulls here and there.
 
     Args:
         target: The similarity s* to hold, in `(0, 1)`.
         gain: k, the answer to the sample's own deviation.
-        drift: Step of `u` per unit of mean deviation.
+        drift: Step of `u` per unit of mean deviation below the target; above it a quarter, so that
+            a lazy phase of the attacker hardly lets go of it.
         bounds: Smallest and largest `u`.
 
     Attributes:
@@ -46,9 +47,9 @@ class ReconstructionController(nn.Module):
         self,
         *,
         target: float = 0.9,
-        gain: float = 10.0,
+        gain: float = 20.0,
         drift: float = 0.05,
-        bounds: tuple[float, float] = (-6.0, 2.0),
+        bounds: tuple[float, float] = (-4.0, 2.0),
     ) -> None:
         super().__init__()
         if not 0 < target < 1:
@@ -78,5 +79,6 @@ class ReconstructionController(nn.Module):
     @torch.no_grad()
     def update(self, similarity: Tensor) -> None:
         """Move the offset by the mean similarity of one batch, over all processes."""
-        step = self.drift * (self.target - similarity).nan_to_num()
+        deviation = (self.target - similarity).nan_to_num()
+        step = self.drift * torch.where(deviation > 0, deviation, deviation / 4)
         self.offset.copy_((self.offset + step).clamp(*self.bounds))

@@ -53,8 +53,12 @@ def heatmap_error(heatmaps: Tensor, target: Tensor, visible: Tensor | None = Non
     """
     _require_axes("heatmaps", heatmaps, "(B, N, H, W)")
     _require_same_shape("target", target, "heatmaps", heatmaps)
-    squared = (heatmaps - target).square().sum(dim=(-2, -1))
-    return mean_over_visible(squared, visible)
+    difference = heatmaps - target
+    if visible is not None:
+        _require_same_shape("visible", visible, "the landmarks", target[..., 0, 0])
+        # `where`, not a product, and before the square: an invisible landmark may hold NaN.
+        difference = torch.where(visible.to(torch.bool)[..., None, None], difference, 0.0)
+    return mean_over_visible(difference.square().sum(dim=(-2, -1)), visible)
 
 
 def mean_over_visible(values: Tensor, visible: Tensor | None) -> Tensor:
@@ -67,7 +71,6 @@ def mean_over_visible(values: Tensor, visible: Tensor | None) -> Tensor:
         return values.mean(dim=1)
     _require_same_shape("visible", visible, "the landmarks", values)
     shown = visible.to(torch.bool)
-    # `where`, not a product: an invisible landmark may hold NaN.
     kept = torch.where(shown, values, 0.0).sum(dim=1)
     return kept / shown.sum(dim=1).clamp(min=1)
 
@@ -302,10 +305,14 @@ def ssim_map(images: Tensor, adversarial: Tensor) -> Tensor:
             f"got {tuple(images.shape[-2:])}. Use larger pictures."
         )
         raise ShapeError(msg)
-    x, y = images, adversarial
-    moments = _blur(torch.stack([x, y, x * x, y * y, x * y]))
-    mu_x, mu_y, xx, yy, xy = moments.unbind(0)
-    sigma_x, sigma_y, sigma_xy = xx - mu_x * mu_x, yy - mu_y * mu_y, xy - mu_x * mu_y
+    # Variances do not change with a shift, but rounding does: around 0 their two terms are small.
+    shift_x, shift_y = (
+        maps.detach().mean(dim=(2, 3), keepdim=True) for maps in (images, adversarial)
+    )
+    x, y = images - shift_x, adversarial - shift_y
+    mean_x, mean_y, xx, yy, xy = _blur(torch.stack([x, y, x * x, y * y, x * y])).unbind(0)
+    sigma_x, sigma_y, sigma_xy = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
+    mu_x, mu_y = mean_x + shift_x, mean_y + shift_y
     luminance = (2 * mu_x * mu_y + SSIM_C1) / (mu_x * mu_x + mu_y * mu_y + SSIM_C1)
     # Rounding can leave a variance of nothing slightly below zero.
     contrast = (2 * sigma_xy + SSIM_C2) / ((sigma_x + sigma_y).clamp(min=0) + SSIM_C2)

@@ -80,6 +80,8 @@ def encode_heatmaps(
     if landmarks.ndim != 3 or landmarks.shape[-1] != 2:
         msg = f"`landmarks` must be (B, N, 2), but got {tuple(landmarks.shape)}."
         raise ShapeError(msg)
+    if not landmarks.is_floating_point():
+        landmarks = landmarks.float()
     if image_size is not None:
         landmarks = resize_landmarks(landmarks, image_size, size)
     sigma = default_sigma(size) if sigma is None else sigma

@@ -20,6 +20,7 @@ from advaug._distributed import rank
 
 __all__ = ["batch_norms", "borrowed", "modules_of", "private_randomness", "unwrapped"]
 
+SEARCH_DEPTH = 5
 Detector = Callable[..., Any]
 RANK_STRIDE = 0x9E3779B97F4A7C15  # odd and far apart, so that ranks never meet in a short run
 
@@ -27,44 +28,41 @@ RANK_STRIDE = 0x9E3779B97F4A7C15  # odd and far apart, so that ranks never meet 
 def modules_of(detector: Detector) -> list[nn.Module]:
     """The modules that a detector runs: itself, or those that a function, partial or object holds.
 
-    Looks at closures, bound objects, arguments of partials and attributes, which is where a
-    callable keeps its networks.
+    Looks at closures, default arguments, bound objects, arguments of partials, containers and
+    attributes, a few steps deep, which is where a callable keeps its networks.
     """
     found: list[nn.Module] = []
     seen: set[int] = set()
-    pending: list[Any] = [detector]
+    pending: list[tuple[Any, int]] = [(detector, 0)]
     while pending:
-        held = pending.pop()
-        if id(held) in seen:
+        held, depth = pending.pop()
+        if id(held) in seen or depth > SEARCH_DEPTH:
             continue
         seen.add(id(held))
         if isinstance(held, nn.Module):
             found.append(held)
-        elif held is detector or isinstance(held, functools.partial) or callable(held):
-            pending.extend(_held_by(held))
-    return [module for root in found for module in root.modules()]
+        else:
+            pending.extend((item, depth + 1) for item in _held_by(held))
+    unique = {id(module): module for root in found for module in root.modules()}
+    return list(unique.values())
 
 
-def _held_by(function: Any) -> list[Any]:  # noqa: ANN401 # any callable
-    """What a callable that is no module refers to."""
-    if isinstance(function, functools.partial):
-        return [function.func, *function.args, *function.keywords.values()]
-    if inspect.ismethod(function):
-        return [function.__self__, function.__func__]
-    if inspect.isfunction(function):
-        names = inspect.getclosurevars(function)
-        held = [*names.nonlocals.values(), *names.globals.values()]
-        # A list or an object of ours may hold the network one step further in.
-        return [value for item in held for value in (item, *_attributes(item))]
-    return _attributes(function)
-
-
-def _attributes(item: Any) -> list[Any]:  # noqa: ANN401 # any object
-    if isinstance(item, list | tuple):
+def _held_by(item: Any) -> list[Any]:  # noqa: ANN401 # any object
+    """What an object that is no module refers to."""
+    if isinstance(item, functools.partial):
+        return [item.func, *item.args, *item.keywords.values()]
+    if inspect.ismethod(item):
+        return [item.__self__, item.__func__]
+    if inspect.isfunction(item):
+        names = inspect.getclosurevars(item)
+        defaults = [*(item.__defaults__ or ()), *(item.__kwdefaults__ or {}).values()]
+        # A wrapper, such as a compiled function, keeps the wrapped one among its attributes.
+        return [*names.nonlocals.values(), *names.globals.values(), *defaults, *vars(item).values()]
+    if isinstance(item, list | tuple | set):
         return list(item)
     if isinstance(item, dict):
         return list(item.values())
-    plain = not isinstance(item, nn.Module | type) and not inspect.ismodule(item)
+    plain = not isinstance(item, type | torch.Tensor) and not inspect.ismodule(item)
     return list(vars(item).values()) if plain and hasattr(item, "__dict__") else []
 
 

@@ -167,19 +167,27 @@ class RunningMeans(nn.Module):
 
     values: Tensor
     steps: Tensor
+    lost: Tensor
 
     def __init__(self, horizon: int = 100) -> None:
         super().__init__()
         self.horizon = horizon
+        self.register_buffer("lost", torch.zeros(()))
         self.register_buffer("values", torch.zeros(len(REPORT_NAMES)))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
     def update(self, report: StepReport) -> None:
-        """Add a step: a plain mean at first, exponential with the horizon later."""
+        """Add a step: a plain mean at first, exponential with the horizon later.
+
+        A step with infinities, as when float16 overflows, counts as lost and changes no mean.
+        """
         self.steps += 1
-        weight = 1 / self.steps.clamp(max=self.horizon)
-        self.values.lerp_(report.stacked().to(self.values.device), weight.to(self.values.dtype))
+        weight = (1 / self.steps.clamp(max=self.horizon)).to(self.values.dtype)
+        latest = report.stacked().to(self.values)
+        whole = latest.isfinite().all()
+        self.values.lerp_(torch.where(whole, latest, self.values), weight)
+        self.lost.lerp_((~whole).to(self.lost), weight)
 
     def health(self) -> Health:
         """Compare with the operating point of a healthy run; waits for the device.
@@ -190,14 +198,16 @@ class RunningMeans(nn.Module):
         steps = int(self.steps)
         means = dict(zip(REPORT_NAMES, self.values.tolist(), strict=True))
         messages = [] if steps < self.horizon else _findings(means)
+        if steps >= self.horizon and self.lost > 0.5:
+            messages = [
+                "Most steps hold NaN or infinity: the attacker or the detector has diverged."
+            ]
         return Health(tuple(messages), means, steps)
 
 
 def _findings(means: dict[str, float]) -> list[str]:
     """One sentence for each sign of a run that has left its operating point."""
     rms = max(means["rms_inside"], means["rms_outside"])
-    if not all(value == value for value in means.values()):
-        return ["The step report holds NaN: the attacker or the detector has diverged."]
     findings = []
     if means["zero_beta"] > 0.5:
         findings.append(

@@ -125,7 +125,7 @@ class CoordinateTask:
         """
         landmarks, visible = split_target(target)
         steps = stages_of(output, self.output, "CoordinateTask", landmarks.shape, "(B, N, 2)")
-        size = self._normaliser(landmarks, visible)
+        size = self._normaliser(widen(landmarks), visible)
         return sum_of(_mean_distance(step, landmarks, visible) for step in steps) / size
 
     def landmark_heatmaps(self, target: Any, size: tuple[int, int]) -> Tensor:  # noqa: ANN401 # tensor or pair
@@ -146,6 +146,13 @@ class CoordinateTask:
         if not isinstance(self.normalizer, tuple):
             return box
         first, second = self.normalizer
+        count = landmarks.shape[1]
+        if not (-count <= first < count and -count <= second < count):
+            msg = (
+                f"`normalizer` must name two of the {count} landmarks of the target, but got "
+                f"{self.normalizer}. Use 'box', or a pair of this scheme."
+            )
+            raise ValueError(msg)
         distance = (landmarks[:, first] - landmarks[:, second]).norm(dim=-1).clamp(min=1.0)
         if visible is None:
             return distance

@@ -1,0 +1,404 @@
+"""What the caller owns is bit-identical after a call, for every kind of detector, also on errors."""
+
+import contextlib
+import copy
+import functools
+import random
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+from toys import (
+    CoordinateToy,
+    HeatmapToy,
+    MultiStageToy,
+    differences,
+    snapshot,
+    task_and_batch,
+    tiny_adversary,
+)
+
+# --- detectors: each gives (what is called, the network behind it) ----------------------------
+
+
+class Predictor:
+    """A plain object around a network."""
+
+    def __init__(self, net):
+        self.net = net
+
+    def predict(self, images):
+        return self.net(images)
+
+
+class Checkpointed(nn.Module):
+    """Computes its body again in the backward, to save memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.toy = HeatmapToy()
+
+    def forward(self, images):
+        return self.toy.head(checkpoint(self.toy.body, images, use_reentrant=False))
+
+
+class Restless(nn.Module):
+    """Changes its own mode and a buffer of its own in every forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.toy = HeatmapToy()
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, images):
+        self.seen += 1
+        self.toy.body[3].eval()
+        return self.toy(images)
+
+
+def module(net):
+    return net, net
+
+
+def with_lambda(net):
+    return lambda images: net(images), net
+
+
+def with_default(net):
+    return lambda images, net=net: net(images), net
+
+
+def with_partial(net):
+    return functools.partial(nn.Module.__call__, net), net
+
+
+def norm_in_eval(net):
+    net.body[1].eval()
+    return net, net
+
+
+def all_in_eval(net):
+    return net.eval(), net
+
+
+def partly_frozen(net):
+    net.body.requires_grad_(False)
+    net.body[1].eval()
+    return net, net
+
+
+def shared_weights(net):
+    net.body.append(net.body[1])
+    return net, net
+
+
+def spectral(net):
+    nn.utils.parametrizations.spectral_norm(net.head)
+    return net, net
+
+
+def compiled(net, backend):
+    torch._dynamo.reset()
+    return torch.compile(net, backend=backend), net
+
+
+DETECTORS = {
+    "heatmap": ("heatmap", lambda: module(HeatmapToy())),
+    "multi-stage": ("heatmap", lambda: module(MultiStageToy())),
+    "coordinate": ("coordinate", lambda: module(CoordinateToy())),
+    "much-dropout": ("heatmap", lambda: module(HeatmapToy(dropout=0.5))),
+    "lambda": ("heatmap", lambda: with_lambda(HeatmapToy())),
+    "lambda-default": ("heatmap", lambda: with_default(HeatmapToy())),
+    "bound-forward": ("heatmap", lambda: (lambda n: (n.forward, n))(HeatmapToy())),
+    "bound-method-of-an-object": (
+        "heatmap",
+        lambda: (lambda n: (Predictor(n).predict, n))(HeatmapToy()),
+    ),
+    "partial": ("coordinate", lambda: with_partial(CoordinateToy())),
+    "batch-norm-in-eval": ("heatmap", lambda: norm_in_eval(HeatmapToy())),
+    "all-in-eval": ("heatmap", lambda: all_in_eval(HeatmapToy())),
+    "partly-frozen": ("heatmap", lambda: partly_frozen(HeatmapToy())),
+    "module-used-twice": ("heatmap", lambda: shared_weights(HeatmapToy())),
+    "spectral-norm": ("heatmap", lambda: spectral(HeatmapToy())),
+    "restless": ("heatmap", lambda: module(Restless())),
+    "checkpointed": ("heatmap", lambda: module(Checkpointed())),
+    "compiled-aot-eager": ("heatmap", lambda: compiled(HeatmapToy(), "aot_eager")),
+    "compiled-inductor": ("heatmap", lambda: compiled(HeatmapToy(), "inductor")),
+    "ddp": ("heatmap", lambda: ddp(HeatmapToy())),
+}
+
+
+def ddp(net):
+    return DistributedDataParallel(net), net
+
+
+@contextlib.contextmanager
+def process_group(folder):
+    store = distributed.FileStore(str(folder / "store"), 1)
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+@pytest.fixture(params=DETECTORS, ids=list(DETECTORS))
+def case(request, tmp_path):
+    """A detector of the table, the network behind it, its task and a batch."""
+    if request.param == "compiled-inductor" and not (shutil.which("g++") or shutil.which("clang")):
+        pytest.skip("inductor needs a C++ compiler")
+    kind, make = DETECTORS[request.param]
+    with process_group(tmp_path) if request.param == "ddp" else contextlib.nullcontext():
+        yield (*make(), *task_and_batch(kind))
+
+
+# --- the caller's state ----------------------------------------------------------------------
+
+
+def owned(net):
+    """Everything of a network and of the process that a call might touch."""
+    names = [name for name, _ in net.named_modules()]
+    tensors = [*net.named_parameters(), *net.named_buffers()]
+    return {
+        "values": {name: tensor.detach().clone() for name, tensor in tensors},
+        "identities": {name: id(tensor) for name, tensor in tensors},
+        "versions": {name: tensor._version for name, tensor in tensors},
+        "grads": {
+            name: None if p.grad is None else (id(p.grad), p.grad._version, p.grad.clone())
+            for name, p in net.named_parameters()
+        },
+        "requires_grad": {name: p.requires_grad for name, p in net.named_parameters()},
+        "modes": dict(zip(names, (m.training for m in net.modules()), strict=True)),
+        "hooks": [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in net.modules()],
+        "torch": torch.get_rng_state(),
+        "numpy": str(np.random.get_state()),  # noqa: NPY002
+        "random": random.getstate(),
+        "grad-mode": torch.is_grad_enabled(),
+        "threads": torch.get_num_threads(),
+        "dtype": str(torch.get_default_dtype()),
+    }
+
+
+def preset_gradients(net):
+    """Some parameters carry a gradient, as in the middle of an accumulation; others carry none."""
+    for index, parameter in enumerate(net.parameters()):
+        if index % 2 and parameter.requires_grad:
+            parameter.grad = torch.full_like(parameter, 0.1 * index)
+
+
+def settle(detector, images):
+    """One forward of the caller's own, which a compiler uses to compile and DDP to set up."""
+    with torch.no_grad():
+        detector(images)
+
+
+def assert_untouched(net, before):
+    assert differences(before, owned(net)) == []
+
+
+# --- after a call that works -----------------------------------------------------------------
+
+
+def test_after_an_attack(case):
+    detector, net, task, images, target = case
+    adversary = tiny_adversary(task)
+    settle(detector, images)
+    preset_gradients(net)
+    before = owned(net)
+    for update in (True, False, True):
+        adversary.attack(detector, images, target, update=update)
+    assert_untouched(net, before)
+
+
+@pytest.mark.parametrize("batch_norm", ["isolated", "running", "split"])
+def test_after_the_whole_step(case, batch_norm):
+    detector, net, task, images, target = case
+    adversary = tiny_adversary(task, batch_norm=batch_norm)
+    settle(detector, images)
+    preset_gradients(net)
+    before = owned(net)
+    for _ in range(2):
+        adversary(detector, images, target)
+    assert_untouched(net, before)
+
+
+def test_after_the_whole_step_with_shared_statistics_only_those_differ(case):
+    detector, net, task, images, target = case
+    adversary = tiny_adversary(task, batch_norm="shared")
+    settle(detector, images)
+    preset_gradients(net)
+    before = owned(net)
+    adversary(detector, images, target)
+    changed = differences(before, owned(net))
+    statistics = ("running_mean", "running_var", "num_batches_tracked", "seen", "_u", "_v")
+    assert [path for path in changed if not path.endswith(statistics)] == []
+    identities = [path for path in changed if path.startswith(".identities")]
+    assert identities == []
+
+
+@pytest.mark.parametrize("batch_norm", ["isolated", "running", "shared", "split"])
+def test_a_clean_loss_from_before_the_call_backpropagates_after_it(case, batch_norm):
+    detector, net, task, images, target = case
+    adversary = tiny_adversary(task, batch_norm=batch_norm)
+    clean = task.error(detector(images), target).mean()
+    loss = clean + adversary(detector, images, target)
+    loss.backward()
+    trained = [p for p in net.parameters() if p.requires_grad]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
+    assert sum(p.grad.abs().sum() for p in trained) > 0
+
+
+def test_inputs_are_not_written_to(case):
+    detector, _, task, images, target = case
+    before = snapshot([images, target]), (images._version, target._version)
+    tiny_adversary(task)(detector, images, target)
+    assert differences(before[0], [images, target]) == []
+    assert (images._version, target._version) == before[1]
+
+
+# --- after a call that raises half-way -------------------------------------------------------
+
+
+class HalfwayError(Exception):
+    """Raised in the middle of a call."""
+
+
+class Stop:
+    """Raises at the n-th call, after the work."""
+
+    def __init__(self, function, at):
+        self.function, self.at, self.calls = function, at, 0
+
+    def __call__(self, *args):
+        result = self.function(*args)
+        self.calls += 1
+        if self.calls == self.at:
+            raise HalfwayError
+        return result
+
+
+@pytest.mark.parametrize("batch_norm", ["isolated", "split", "running"])
+@pytest.mark.parametrize("at", [1, 2], ids=["in-the-attack", "in-the-defence"])
+@pytest.mark.parametrize("culprit", ["detector", "task"])
+def test_after_an_exception(case, culprit, at, batch_norm):
+    detector, net, task, images, target = case
+    settle(detector, images)
+    preset_gradients(net)
+    adversary = tiny_adversary(task, batch_norm=batch_norm)
+    if culprit == "detector":
+        detector = Stop(detector, at)
+    else:
+        adversary.task = copy.copy(task)
+        adversary.task.error = Stop(task.error, at)
+    before = owned(net)
+    with pytest.raises(HalfwayError):
+        adversary(detector, images, target)
+    assert_untouched(net, before)
+
+
+def test_after_an_exception_in_the_transform(case):
+    def transform(images, target):
+        torch.rand(3)
+        raise HalfwayError
+
+    detector, net, task, images, target = case
+    settle(detector, images)
+    preset_gradients(net)
+    before = owned(net)
+    adversary = tiny_adversary(task, transform=transform)
+    with pytest.raises(HalfwayError):
+        adversary(detector, images, target)
+    assert_untouched(net, before)
+
+
+def test_after_an_exception_in_the_middle_of_the_network():
+    """The hook raises below the first BatchNorm, with statistics half moved."""
+    task, images, target = task_and_batch("heatmap")
+    net = MultiStageToy()
+
+    def fail(*_):
+        raise HalfwayError
+
+    handle = net.second[1].register_forward_hook(fail)
+    preset_gradients(net)
+    before = owned(net)
+    with pytest.raises(HalfwayError):
+        tiny_adversary(task).attack(net, images, target)
+    assert_untouched(net, before)
+    handle.remove()
+    tiny_adversary(task)(net, images, target).backward()
+
+
+# --- randomness of others --------------------------------------------------------------------
+
+
+def test_a_transform_that_draws_from_torch_leaves_the_global_state_alone():
+    task, images, target = task_and_batch("heatmap")
+    net = HeatmapToy()
+    before = owned(net)
+
+    def transform(images, target):
+        return images + 0.01 * torch.randn_like(images), target
+
+    tiny_adversary(task, transform=transform)(net, images, target)
+    assert_untouched(net, before)
+
+
+@pytest.mark.parametrize("library", ["numpy", "random"])
+def test_a_transform_that_draws_from_another_library_leaves_its_global_state_alone(library):
+    task, images, target = task_and_batch("heatmap")
+    net = HeatmapToy()
+    before = owned(net)
+
+    def transform(images, target):
+        draw = np.random.rand if library == "numpy" else random.random
+        return images * (0.9 + 0.1 * draw()), target
+
+    tiny_adversary(task, transform=transform)(net, images, target)
+    assert_untouched(net, before)
+
+
+# --- compilation -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_norm", ["isolated", "running", "shared", "split"])
+def test_a_compiled_detector_is_not_compiled_again_in_every_step(batch_norm):
+    task, images, target = task_and_batch("heatmap")
+    compilations = []
+
+    def backend(graph, _):
+        compilations.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    net = HeatmapToy()
+    detector = torch.compile(net, backend=backend)
+    adversary = tiny_adversary(task, batch_norm=batch_norm)
+
+    def step():
+        clean = task.error(detector(images), target).mean()
+        (clean + adversary(detector, images, target)).backward()
+
+    for _ in range(3):
+        step()
+    settled = len(compilations)
+    for _ in range(3):
+        step()
+    assert 1 <= settled <= 4
+    assert len(compilations) == settled
+
+
+def test_a_compiled_detector_gives_the_result_of_the_plain_one():
+    task, images, target = task_and_batch("heatmap")
+    torch._dynamo.reset()
+    net = HeatmapToy(dropout=0.0)
+    one = tiny_adversary(task)
+    other = copy.deepcopy(one)
+    other._generator.set_state(one._generator.get_state())
+    plain = one(net, images, target)
+    compiled_loss = other(torch.compile(net, backend="aot_eager"), images, target)
+    torch.testing.assert_close(plain, compiled_loss, rtol=1e-4, atol=1e-4)
