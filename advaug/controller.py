@@ -24,8 +24,9 @@ class ReconstructionController(nn.Module):
 
     A sample that strays from the target s* is pulled back harder at once, one that is hardly
     changed is let go. This needs no memory, so nothing winds up; `u`, slow and bounded, takes away
-    what deviation is left on average. It starts at ln 0.08, near where it settles: L_R pulls every pixel
-    the same way in every picture, and so outweighs a much stronger L_F that pulls here and there.
+    what deviation is left on average. It starts at ln 0.08, near where it settles: L_R pulls every
+    pixel the same way in every picture, and so outweighs a much stronger L_F that pulls here and
+    there.
 
     Args:
         target: The similarity s* to hold, in `(0, 1)`.

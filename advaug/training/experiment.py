@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import nn
+from torch.optim import Adam
 from torch.utils.data import Dataset, Subset
 
 from advaug.adversary import SampleAdaptiveAdversary
@@ -41,6 +42,7 @@ class Recipe:
         image_size: Side of the pictures.
         learning_rate: Of the detector.
         decay: The paper's factor every 25,000 steps, or None for a cosine to zero.
+        adversary_learning_rate: Of attacker and discriminator.
         paper_networks: Whether attacker and discriminator have the paper's size.
     """
 
@@ -49,6 +51,7 @@ class Recipe:
     image_size: int
     learning_rate: float
     decay: float | None = None
+    adversary_learning_rate: float = 1e-4
     paper_networks: bool = False
 
 
@@ -199,7 +202,8 @@ def run(
 @torch.no_grad()
 def _rehearse(experiment: Experiment, make_detector: Callable[[], nn.Module], codec: Codec) -> None:
     """Try the networks on an empty picture, before any file is read or written."""
-    size = (experiment.recipe.image_size,) * 2
+    side = experiment.recipe.image_size
+    size = (side, side)
     codec.decode(make_detector().eval()(torch.zeros(1, 3, *size)), size)
     if "saat" in experiment.arms:
         make = UNetAttacker.paper if experiment.recipe.paper_networks else UNetAttacker
@@ -296,7 +300,12 @@ def _trainer(
     adversary = None
     if arm == "saat":
         adversary = SampleAdaptiveAdversary(
-            codec.task, networks="paper" if recipe.paper_networks else "light", seed=experiment.seed
+            codec.task,
+            networks="paper" if recipe.paper_networks else "light",
+            optimizer=lambda parameters: Adam(
+                parameters, lr=recipe.adversary_learning_rate, betas=(0.5, 0.999)
+            ),
+            seed=experiment.seed,
         )
     config = TrainingConfig(
         steps=recipe.steps,

@@ -36,8 +36,8 @@ class TrainingConfig:
         steps: Optimizer steps.
         batch_size: Pictures a step and process.
         learning_rate: Of Adam, at the start.
-        decay: The paper's schedule: the rate falls by this factor every 25,000 steps. None for a
-            cosine to zero, which suits short runs.
+        decay: The paper's schedule: all rates, the adversary's too, fall by this factor every
+            25,000 steps. None for a cosine of the detector's to zero, which suits short runs.
         seed: Of the order of the pictures.
         checkpoint_every: Steps between two checkpoints.
         log_every: Steps between two points of the curves.
@@ -86,7 +86,10 @@ class Trainer:
         self.accelerator = accelerator
         self.adversary = adversary if adversary is None else adversary.to(accelerator.device)
         optimizer = Adam(detector.parameters(), lr=config.learning_rate)
-        self.scheduler = _schedule(optimizer, config)
+        self.schedulers = [_schedule(optimizer, config)]
+        if adversary is not None and config.decay is not None:
+            theirs = (adversary.attacker_optimizer, adversary.discriminator_optimizer)
+            self.schedulers += [_schedule(each, config) for each in theirs if each is not None]
         self.detector, self.optimizer = accelerator.prepare(detector, optimizer)
         self.progress = _Progress()
 
@@ -138,7 +141,8 @@ class Trainer:
         self.accelerator.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.scheduler.step()
+        for scheduler in self.schedulers:
+            scheduler.step()
         return loss.detach()
 
     def _log(self, loss: Tensor, bar: "tqdm[int]") -> None:
@@ -176,7 +180,7 @@ class Trainer:
     def _register(self) -> None:
         """Put everything that has a state under the engine's checkpoints, once."""
         if not self.accelerator._custom_objects:
-            parts = (self.progress, self.scheduler, self.augmentation, self.adversary)
+            parts = (self.progress, *self.schedulers, self.augmentation, self.adversary)
             self.accelerator.register_for_checkpointing(
                 *(part for part in parts if part is not None)
             )
