@@ -1,16 +1,27 @@
-"""Every check of what the caller hands to the adversary, before any state moves."""
+"""Every check of what the caller hands to the adversary: its options, then each call's inputs."""
 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from advaug._precision import widen
+from advaug.attacker import UNetAttacker
+from advaug.discriminator import PatchDiscriminator
 from advaug.errors import ShapeError
 from advaug.functional import SEMANTIC_THRESHOLD, SSIM_WINDOW
-from advaug.tasks import describe
+from advaug.tasks import LandmarkTask, describe
 
-__all__ = ["check_error", "check_images", "check_target_tensors", "check_values"]
+__all__ = [
+    "check_choice",
+    "check_error",
+    "check_images",
+    "check_not_negative",
+    "check_structure",
+    "check_target_tensors",
+    "check_task",
+    "check_values",
+]
 
 PIXEL_TOLERANCE = 0.05  # beyond rounding, half precision and the overshoot of a bicubic resize
 
@@ -140,4 +151,46 @@ def check_error(error: Any, batch: int, *, read: bool) -> None:  # noqa: ANN401 
             "the detector's output must be finite, but its error on the adversarial pictures is "
             "not. Lower its learning rate or clip its gradients."
         )
+        raise ValueError(msg)
+
+
+def check_task(task: object) -> None:
+    """Raise unless an object has the two methods of a task."""
+    if not isinstance(task, LandmarkTask):
+        msg = (
+            "`task` must have the methods error(output, target) and landmark_heatmaps(target, "
+            f"size), but got {describe(task)}. Pass HeatmapTask() or CoordinateTask()."
+        )
+        raise TypeError(msg)
+
+
+def check_not_negative(**options: object) -> None:
+    """Raise on a number that is negative or NaN, and on anything else but modules, words, None."""
+    for name, value in options.items():
+        if isinstance(value, int | float) and not value >= 0:
+            msg = f"`{name}` must not be negative, but got {value}."
+            raise ValueError(msg)
+        if name == "reconstruction_weight" and isinstance(value, str):
+            msg = (
+                f"`{name}` must be a number or a ReconstructionController, but got {value!r}. "
+                "Leave it out for the default controller."
+            )
+            raise TypeError(msg)
+
+
+def check_structure(name: str, network: nn.Module | None, *, structure: bool) -> None:
+    """Raise where one of our networks was built to take S and will not get it, or the reverse."""
+    ours = isinstance(network, UNetAttacker | PatchDiscriminator)
+    if ours and network.structure != structure:
+        msg = (
+            f"`{name}` must be built with `structure={structure}` like the adversary, but has "
+            f"`structure={network.structure}`. Give both the same."
+        )
+        raise ValueError(msg)
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...], more: str = "") -> None:
+    """Raise on an unknown word, naming the known ones."""
+    if value not in choices:
+        msg = f"`{name}` must be one of {choices}{more}, but got {value!r}."
         raise ValueError(msg)

@@ -9,7 +9,16 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from advaug import functional as saat
-from advaug._checks import check_error, check_images, check_target_tensors, check_values
+from advaug._checks import (
+    check_choice,
+    check_error,
+    check_images,
+    check_not_negative,
+    check_structure,
+    check_target_tensors,
+    check_task,
+    check_values,
+)
 from advaug._distributed import average, broadcast
 from advaug._precision import widen
 from advaug.attacker import UNetAttacker
@@ -20,7 +29,7 @@ from advaug.isolation import Detector, private_randomness, unwrapped
 from advaug.pixels import PixelSpec
 from advaug.report import Health, RunningMeans, Similarity, StepLosses, StepReport, make_report
 from advaug.stepping import Stepper
-from advaug.tasks import LandmarkTask, describe, sum_of
+from advaug.tasks import LandmarkTask, sum_of
 
 __all__ = ["AdversarialBatch", "SampleAdaptiveAdversary", "StepLosses"]
 
@@ -111,22 +120,22 @@ class SampleAdaptiveAdversary(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check_task(task)
-        _check_choice("networks", networks, ("light", "paper"))
-        _check_choice("adversarial_form", adversarial_form, ("non_saturating", "minimax"))
+        check_task(task)
+        check_choice("networks", networks, ("light", "paper"))
+        check_choice("adversarial_form", adversarial_form, ("non_saturating", "minimax"))
         if isinstance(beta, str):
-            _check_choice("beta", beta, ("adaptive", "semantic"), " or a number")
+            check_choice("beta", beta, ("adaptive", "semantic"), " or a number")
         paper = networks == "paper"
         if attacker is None:
             make = UNetAttacker.paper if paper else UNetAttacker
             attacker = make(structure=structure)
         if isinstance(discriminator, str):
-            _check_choice("discriminator", discriminator, ("default",), ", a module or None")
+            check_choice("discriminator", discriminator, ("default",), ", a module or None")
             make = PatchDiscriminator.paper if paper else PatchDiscriminator
             discriminator = make(structure=structure)
         if reconstruction_weight is None:
             reconstruction_weight = ReconstructionController()
-        _check_not_negative(
+        check_not_negative(
             relaxation=relaxation,
             adversarial_weight=adversarial_weight,
             adversarial_limit=adversarial_limit,
@@ -134,7 +143,7 @@ class SampleAdaptiveAdversary(nn.Module):
             beta=beta,
         )
         for name, network in (("attacker", attacker), ("discriminator", discriminator)):
-            _check_structure(name, network, structure=structure)
+            check_structure(name, network, structure=structure)
         make_optimizer = optimizer or _adam
         self.task = task
         self.attacker = attacker
@@ -410,43 +419,3 @@ def _similarity(clean: Tensor, adversarial: Tensor, mask: Tensor) -> Similarity:
     """SSIM of Eq. 9, over the whole of M * I and over the semantic regions, from one map."""
     similarity = saat.ssim_map(mask * clean, mask * adversarial)
     return Similarity(similarity.mean(dim=(1, 2, 3)), saat.mean_over_region(similarity, mask))
-
-
-def _check_task(task: LandmarkTask) -> None:
-    if not isinstance(task, LandmarkTask):
-        msg = (
-            "`task` must have the methods error(output, target) and landmark_heatmaps(target, "
-            f"size), but got {describe(task)}. Pass HeatmapTask() or CoordinateTask()."
-        )
-        raise TypeError(msg)
-
-
-def _check_not_negative(**options: object) -> None:
-    """Raise on a number that is negative or NaN, and on anything else but modules, words, None."""
-    for name, value in options.items():
-        if isinstance(value, int | float) and not value >= 0:
-            msg = f"`{name}` must not be negative, but got {value}."
-            raise ValueError(msg)
-        if name == "reconstruction_weight" and isinstance(value, str):
-            msg = (
-                f"`{name}` must be a number or a ReconstructionController, but got {value!r}. "
-                "Leave it out for the default controller."
-            )
-            raise TypeError(msg)
-
-
-def _check_structure(name: str, network: nn.Module | None, *, structure: bool) -> None:
-    """Raise where one of our networks was built to take S and will not get it, or the reverse."""
-    ours = isinstance(network, UNetAttacker | PatchDiscriminator)
-    if ours and network.structure != structure:
-        msg = (
-            f"`{name}` must be built with `structure={structure}` like the adversary, but has "
-            f"`structure={network.structure}`. Give both the same."
-        )
-        raise ValueError(msg)
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...], more: str = "") -> None:
-    if value not in choices:
-        msg = f"`{name}` must be one of {choices}{more}, but got {value!r}."
-        raise ValueError(msg)

@@ -164,39 +164,53 @@ def run(
         ValueError: If the output folder holds a run with other settings.
     """
     _rehearse(experiment, make_detector, codec)
-    _claim(experiment)
-    train_set, test_set = _datasets(experiment)
-    device = _accelerator(experiment).device
-    train = InMemoryLandmarks(train_set, device, title="training pictures")
-    test = InMemoryLandmarks(test_set, device, title="test pictures")
-    print(f"{len(train)} pictures to train on, {len(test)} to measure on, device {device}")
+    engine = _accelerator(experiment)
+    with engine.main_process_first():
+        if engine.is_main_process:
+            _claim(experiment)
+        train_set, test_set = _datasets(experiment)
+    train = InMemoryLandmarks(train_set, engine.device, title="training pictures")
+    test = InMemoryLandmarks(test_set, engine.device, title="test pictures")
+    engine.print(
+        f"{len(train)} pictures to train on, {len(test)} to measure on, device {engine.device}"
+    )
     errors: dict[str, dict[str, Errors]] = {}
     histories = {}
     for arm in experiment.arms:
         trainer = _trainer(experiment, arm, make_detector, codec, train)
         detector = trainer.fit(title=f"{arm:5}", resume=experiment.resume)
         histories[arm] = trainer.progress.history
-        batch = test[slice(None)]
-        errors[arm] = evaluate(
-            detector,
-            codec.decode,
-            batch.images,
-            batch.landmarks,
-            batch.visible,
-            normalizer="inter_ocular",
-        )
-        _save_weights(detector, experiment.output / arm / "detector.safetensors")
-        if trainer.adversary is not None:
-            _show_attack(trainer, test, experiment.output / "gallery.png")
+        errors[arm] = _measure(detector, codec, test)
+        if engine.is_main_process:
+            _save_weights(detector, experiment.output / arm / "detector.safetensors")
+            if trainer.adversary is not None:
+                _show_attack(trainer, test, experiment.output / "gallery.png")
+                engine.print(trainer.adversary.health())
     results = {
         arm: {name: found.summary() for name, found in conditions.items()}
         for arm, conditions in errors.items()
     }
-    write_json(experiment.output / "metrics.json", results)
-    plot_ced(errors, experiment.output / "ced.png")
-    plot_curves(histories, experiment.output / "curves.png")
-    print(f"\n{format_table(results)}\n\nNME by inter-ocular distance; all in {experiment.output}/")
+    if engine.is_main_process:
+        write_json(experiment.output / "metrics.json", results)
+        plot_ced(errors, experiment.output / "ced.png")
+        plot_curves(histories, experiment.output / "curves.png")
+    engine.print(
+        f"\n{format_table(results)}\n\n"
+        f"NME by inter-ocular distance; everything is in {experiment.output}/"
+    )
     return results
+
+
+def _measure(detector: nn.Module, codec: Codec, data: InMemoryLandmarks) -> dict[str, Errors]:
+    batch = data[slice(None)]
+    return evaluate(
+        detector,
+        codec.decode,
+        batch.images,
+        batch.landmarks,
+        batch.visible,
+        normalizer="inter_ocular",
+    )
 
 
 @torch.no_grad()
