@@ -1,8 +1,12 @@
 """The handcrafted augmentation: pictures, landmarks, heatmaps and labels stay together."""
 
+import colorsys
 import copy
+import math
+import subprocess
+import sys
 
-import kornia
+import numpy as np
 import pytest
 import torch
 
@@ -64,6 +68,10 @@ def centroids(maps):
     return torch.stack([x, y], dim=-1)
 
 
+def to_grey(images):
+    return (images * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+
+
 def random_batch(batch=4, number=3):
     generator = torch.Generator().manual_seed(1)
     images = torch.rand(batch, 3, HEIGHT, WIDTH, generator=generator)
@@ -97,13 +105,32 @@ def test_heatmaps_move_as_landmarks_do(name, stride):
     assert ((found - moved) / ratio).norm(dim=-1).max() < 0.05
 
 
-def test_agrees_with_kornia():
-    images, landmarks = random_batch(8)
-    moved_images, moved = augmentation(**GEOMETRY["all"] | {"flip": 0.0})(images, landmarks)
-    ones = torch.ones(8, 3, 1)
-    matrix = torch.linalg.solve(torch.cat([landmarks, ones], -1), moved).mT  # moved = matrix (x, 1)
-    expected = kornia.geometry.transform.warp_affine(images, matrix, (HEIGHT, WIDTH))
-    torch.testing.assert_close(moved_images, expected, atol=2e-3, rtol=0)
+def bilinear(picture, x, y):
+    """Value of `(3, H, W)` between pixel centres, with zeros outside."""
+    left, top = math.floor(x), math.floor(y)
+    value = np.zeros(3)
+    for row, column in ((top, left), (top, left + 1), (top + 1, left), (top + 1, left + 1)):
+        if 0 <= row < picture.shape[1] and 0 <= column < picture.shape[2]:
+            weight = (1 - abs(x - column)) * (1 - abs(y - row))
+            value += weight * picture[:, row, column]
+    return value
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_pictures_move_as_landmarks_do_pixel_by_pixel(flip):
+    images = torch.rand(4, 3, 16, 21, dtype=torch.float64)
+    corners = torch.tensor([[0.0, 0.0], [20.0, 0.0], [0.0, 15.0]], dtype=torch.float64)
+    options = GEOMETRY["all"] | {"flip": flip, "flip_permutation": (0, 1, 2)}
+    found, moved = augmentation(**options)(images, corners.expand(4, 3, 2))
+    homogeneous = np.concatenate([moved.numpy(), np.ones((4, 3, 1))], axis=2)
+    expected = np.zeros(images.shape)
+    for sample in range(4):
+        back = np.linalg.solve(homogeneous[sample], corners.numpy())  # (x, y, 1) @ back
+        for y in range(16):
+            for x in range(21):
+                source = np.array([x, y, 1.0]) @ back
+                expected[sample, :, y, x] = bilinear(images[sample].numpy(), *source)
+    torch.testing.assert_close(found, torch.from_numpy(expected), atol=1e-6, rtol=0)
 
 
 def test_mirror_is_exact_and_undoes_itself():
@@ -200,27 +227,73 @@ def test_brightness_adds_and_contrast_scales_about_the_mean_grey():
     assert shift.abs().max() <= 0.1
     torch.testing.assert_close(brighter, images + shift)
     contrasted, _ = augmentation(contrast=(1.5, 1.5))(images, landmarks)
-    grey = kornia.color.rgb_to_grayscale(images).mean((1, 2, 3), keepdim=True)
+    grey = to_grey(images).mean((1, 2, 3), keepdim=True)
     torch.testing.assert_close(contrasted, grey + 1.5 * (images - grey))
 
 
-@pytest.mark.parametrize("options", [COLOURS["saturation"], COLOURS["hue"]])
-def test_saturation_and_hue_keep_the_grey(options):
+def test_saturation_keeps_the_grey():
     images, landmarks = random_batch(8)
     images = 0.45 + 0.1 * images
-    found, _ = augmentation(**options)(images, landmarks)
-    to_grey = kornia.color.rgb_to_grayscale
-    torch.testing.assert_close(to_grey(found), to_grey(images), atol=1e-4, rtol=0)
+    found, _ = augmentation(**COLOURS["saturation"])(images, landmarks)
+    torch.testing.assert_close(to_grey(found), to_grey(images), atol=1e-6, rtol=0)
+
+
+def test_hue_turns_every_pixel_by_one_angle():
+    images, landmarks = random_batch()
+    images = images[:, :, :8, :9]
+    found, _ = augmentation(hue=0.3)(images, landmarks)
+    turns = []
+    for before, after in zip(images, found, strict=True):
+        pairs = zip(before.flatten(1).T.tolist(), after.flatten(1).T.tolist(), strict=True)
+        before, after = np.transpose(
+            [(colorsys.rgb_to_hsv(*old), colorsys.rgb_to_hsv(*new)) for old, new in pairs],
+            (1, 0, 2),
+        )
+        np.testing.assert_allclose(before[:, 1:], after[:, 1:], atol=1e-5)
+        turn = (after - before + 0.5)[:, 0] % 1 - 0.5
+        np.testing.assert_allclose(turn, turn[0], atol=1e-4)
+        turns.append(turn[0])
+    assert max(map(abs, turns)) <= 0.3
+    assert min(map(abs, turns)) > 0.01
+    assert len({round(turn, 3) for turn in turns}) == 4  # one for each sample
+
+
+@pytest.mark.parametrize("options", [COLOURS["saturation"], COLOURS["hue"]])
+def test_saturation_and_hue_leave_grey_pictures_alone(options):
+    images, landmarks = random_batch(8)
     uniform = images[:, :1].expand(-1, 3, -1, -1)
     found, _ = augmentation(**options)(uniform, landmarks)
-    torch.testing.assert_close(found, uniform, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found, uniform, atol=1e-6, rtol=0)
+
+
+def test_only_recoloured_samples_are_clamped():
+    images, landmarks = random_batch(32)
+    images = images * 1.6 - 0.3
+    moved, _ = augmentation(flip=0.5)(images, landmarks)
+    assert torch.equal(moved.amax((1, 2, 3)), images.amax((1, 2, 3)))
+    found, _ = augmentation(hue=0.1, contrast=(0.5, 1.5), probability=0.5)(images, landmarks)
+    same = (found == images).all(dim=(1, 2, 3))
+    assert 8 < same.sum() < 24
+    assert found[~same].min() >= 0
+    assert found[~same].max() <= 1
 
 
 def test_no_saturation_is_grey():
     images, landmarks = random_batch()
     found, _ = augmentation(saturation=(1e-9, 1e-9))(images, landmarks)
-    expected = kornia.color.rgb_to_grayscale(images).expand_as(images)
+    expected = to_grey(images).expand_as(images)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_gradient_is_finite_at_pixels_without_a_hue():
+    images, landmarks = random_batch()
+    images[0], images[1] = 0.0, 1.0
+    images[2] = images[2, :1]
+    images = (1.4 * images - 0.2).requires_grad_()
+    every = HandcraftedAugmentation(flip_permutation=SWAP, noise=0.05)
+    found, _ = every(images, landmarks)
+    (gradient,) = torch.autograd.grad(found.square().sum(), images)
+    assert gradient.isfinite().all()
 
 
 def test_gradient_reaches_the_images():
@@ -289,6 +362,14 @@ def test_kinds_of_target_come_back():
         assert [type(part) for part in augmentation()(images, pair)[1]] == [torch.Tensor] * 2
 
 
+def test_import_brings_neither_timm_nor_torchvision():
+    program = "import sys, advaug.augment.handcrafted; print(*sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, text=True
+    )
+    assert not {"timm", "torchvision"} & set(run.stdout.split())
+
+
 def test_no_mirror_needs_no_permutation():
     images, landmarks = random_batch(4, number=5)
     unknown = HandcraftedAugmentation(flip=0.0)
@@ -350,6 +431,17 @@ def test_refuses_wrong_kinds_of_tensor():
 def test_refuses_arguments_out_of_range(options, message):
     with pytest.raises(ValueError, match=message):
         augmentation(**options)
+
+
+@pytest.mark.parametrize("target", [(4, 3, 2), (4, 3, 18, 24)])
+def test_reads_no_value_back_from_the_device(target):
+    images, target = torch.rand(4, 3, HEIGHT, WIDTH, device="meta"), torch.rand(target).to("meta")
+    visible = torch.ones(4, 3, dtype=torch.bool, device="meta")
+    partly = HandcraftedAugmentation(flip_permutation=SWAP, probability=0.7)
+    found, (moved, now_visible) = partly(images, (target, visible))  # reading would raise
+    assert found.shape == images.shape
+    assert moved.shape == target.shape
+    assert now_visible.shape == visible.shape
 
 
 @pytest.mark.gpu

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from advaug.augment._checks import check_images
 from advaug.errors import ShapeError
 
 __all__ = ["RandomOcclusion", "occlude"]
@@ -243,15 +244,7 @@ def _check_options(coverage: tuple[float, float], kinds: Sequence[str]) -> None:
 
 
 def _check_shapes(images: Tensor, seeds: Tensor) -> None:
-    if images.ndim != 4 or images.shape[1] != 3:
-        msg = (
-            f"`images` must have shape (B, 3, H, W), but got {tuple(images.shape)}. "
-            "Give a batch of RGB pictures."
-        )
-        raise ShapeError(msg)
-    if not images.is_floating_point():
-        msg = f"`images` must be floating point, but got {images.dtype}. Divide them by 255."
-        raise TypeError(msg)
+    check_images(images)
     if seeds.shape != (len(images),) or seeds.is_floating_point():
         msg = (
             f"`seeds` must be {len(images)} integers, one per picture, but got "
