@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from advaug._precision import widen
+from advaug._ssim import SSIM_WINDOW
 from advaug.attacker import UNetAttacker
 from advaug.discriminator import PatchDiscriminator
 from advaug.errors import ShapeError
-from advaug.functional import SEMANTIC_THRESHOLD, SSIM_WINDOW
+from advaug.functional import SEMANTIC_THRESHOLD
 from advaug.tasks import LandmarkTask, describe
 
 __all__ = [

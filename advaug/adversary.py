@@ -21,6 +21,7 @@ from advaug._checks import (
 )
 from advaug._distributed import average, broadcast
 from advaug._precision import widen
+from advaug._ssim import mean_over_region, ssim_map
 from advaug.attacker import UNetAttacker
 from advaug.batch_norm import BatchNormPolicy, BatchNorms
 from advaug.controller import ReconstructionController
@@ -232,17 +233,19 @@ class SampleAdaptiveAdversary(nn.Module):
             perturbed = clean + self.attacker(clean, self._guide(structure), noise)  # Eq. 2
             # A leaf, where the gradients of all losses meet before one way back to the attacker.
             adversarial = perturbed.detach().requires_grad_()
-            error = self._detector_error(detector, adversarial, images.dtype, target)
+            error, push = self._feedback(detector, adversarial, images.dtype, target, update)
             similarity = _similarity(clean, adversarial.detach(), mask)
             losses, accuracy = self._losses(clean, adversarial, structure, mask, error)
-            learned = self._learn(perturbed, adversarial, losses, similarity) if update else None
+            learned = (
+                self._learn(perturbed, adversarial, losses, push, similarity) if update else None
+            )
         shown = self.pixels.from_unit(adversarial.detach()).to(images.dtype)
         perturbation = adversarial.detach() - clean
         beta = self._beta(similarity)
         losses = StepLosses(*(loss.detach() for loss in losses))
         if learned is not None:
             self.report = make_report(
-                losses, similarity, error.detach(), beta, accuracy, perturbation, mask, *learned
+                losses, similarity, error, beta, accuracy, perturbation, mask, *learned
             )
             self.running_means.update(self.report)
             self.batch_norms.step()
@@ -270,19 +273,30 @@ class SampleAdaptiveAdversary(nn.Module):
                 check_values(clean, structure)
         return clean, structure, mask
 
-    def _detector_error(
+    def _feedback(
         self,
         detector: Detector,
         adversarial: Tensor,
         dtype: torch.dtype,
         target: Any,  # noqa: ANN401 # the task's
-    ) -> Tensor:
-        """Error e of Eq. 3: the detector's answer, which teaches the attacker and nobody else."""
+        update: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Error e of Eq. 3, which teaches the attacker and nobody else.
+
+        The gradient is taken while the detector is on loan: one that checkpoints its activations
+        computes again in the backward.
+
+        Returns:
+            e, `(B,)`, detached, and the gradient of L_F at I_adv (zero without `update`).
+        """
         with self.batch_norms.feedback(detector):
             output = unwrapped(detector)(self.pixels.from_unit(adversarial).to(dtype))
             error = self.task.error(output, target)
-        check_error(error, len(adversarial), read=self._reads(adversarial.device))
-        return error
+            check_error(error, len(adversarial), read=self._reads(adversarial.device))
+            if not update:
+                return error.detach(), torch.zeros_like(adversarial)
+            feedback = saat.feedback_loss(error, relaxation=self.relaxation)
+            return error.detach(), self._pull(feedback, adversarial)
 
     def _losses(
         self, clean: Tensor, adversarial: Tensor, structure: Tensor, mask: Tensor, error: Tensor
@@ -307,7 +321,12 @@ class SampleAdaptiveAdversary(nn.Module):
         return losses, torch.cat([real.detach() > 0, fake.detach() < 0]).float()
 
     def _learn(
-        self, perturbed: Tensor, adversarial: Tensor, losses: StepLosses, similarity: Similarity
+        self,
+        perturbed: Tensor,
+        adversarial: Tensor,
+        losses: StepLosses,
+        push: Tensor,
+        similarity: Similarity,
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Step attacker (Eq. 7) and discriminator (Eq. 5).
 
@@ -315,7 +334,7 @@ class SampleAdaptiveAdversary(nn.Module):
             The gradient of each term of Eq. 7 at I_adv, and the weight of L_R, `(B,)`.
         """
         pulls = {
-            "feedback": self._pull(losses.feedback, adversarial),
+            "feedback": push,
             "reconstruction": self._pull(losses.reconstruction, adversarial),
         }
         weights = self._reconstruction_weights(similarity.semantic, **pulls)
@@ -417,5 +436,5 @@ def trainable(network: nn.Module | None) -> list[nn.Parameter]:
 @torch.no_grad()
 def _similarity(clean: Tensor, adversarial: Tensor, mask: Tensor) -> Similarity:
     """SSIM of Eq. 9, over the whole of M * I and over the semantic regions, from one map."""
-    similarity = saat.ssim_map(mask * clean, mask * adversarial)
-    return Similarity(similarity.mean(dim=(1, 2, 3)), saat.mean_over_region(similarity, mask))
+    similarity = ssim_map(mask * clean, mask * adversarial)
+    return Similarity(similarity.mean(dim=(1, 2, 3)), mean_over_region(similarity, mask))

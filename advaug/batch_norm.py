@@ -20,7 +20,9 @@ BATCH_NORM_POLICIES = ("isolated", "running", "shared", "split")
 class BatchNorms(nn.Module):
     """Lend a detector to an adversarial pass under one of four policies.
 
-    Feeding back to the attacker never moves a statistic. In the defence:
+    Feeding back to the attacker never moves a statistic. In the defence, up to the end of the
+    forward (a detector that checkpoints its activations computes again in the caller's backward,
+    outside the loan, and needs `"shared"` or another normalisation than BatchNorm):
 
     - `"isolated"`: adversarial pictures are normalised with their own batch statistics; the
       running ones do not move.

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advaug._precision import full_precision
+from advaug._shapes import mean_over_visible, require_axes, require_same_shape
+from advaug._ssim import mean_over_region, ssim_map
 from advaug.errors import ShapeError
 
 __all__ = [
@@ -29,9 +31,6 @@ __all__ = [
 ]
 
 SEMANTIC_THRESHOLD = 0.25
-SSIM_WINDOW = 11
-SSIM_SIGMA = 1.5
-SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # (K L)^2 of [Wang04] with the data range L = 1
 
 
 @full_precision
@@ -51,28 +50,14 @@ def heatmap_error(heatmaps: Tensor, target: Tensor, visible: Tensor | None = Non
     Raises:
         ShapeError: If the shapes differ or are not four-dimensional.
     """
-    _require_axes("heatmaps", heatmaps, "(B, N, H, W)")
-    _require_same_shape("target", target, "heatmaps", heatmaps)
+    require_axes("heatmaps", heatmaps, "(B, N, H, W)")
+    require_same_shape("target", target, "heatmaps", heatmaps)
     difference = heatmaps - target
     if visible is not None:
-        _require_same_shape("visible", visible, "the landmarks", target[..., 0, 0])
+        require_same_shape("visible", visible, "the landmarks", target[..., 0, 0])
         # `where`, not a product, and before the square: an invisible landmark may hold NaN.
         difference = torch.where(visible.to(torch.bool)[..., None, None], difference, 0.0)
     return mean_over_visible(difference.square().sum(dim=(-2, -1)), visible)
-
-
-def mean_over_visible(values: Tensor, visible: Tensor | None) -> Tensor:
-    """Mean of `(B, N)` values over the visible landmarks: `(B,)`, 0 where none is visible.
-
-    Raises:
-        ShapeError: If `visible` is not `(B, N)`.
-    """
-    if visible is None:
-        return values.mean(dim=1)
-    _require_same_shape("visible", visible, "the landmarks", values)
-    shown = visible.to(torch.bool)
-    kept = torch.where(shown, values, 0.0).sum(dim=1)
-    return kept / shown.sum(dim=1).clamp(min=1)
 
 
 @full_precision
@@ -88,7 +73,7 @@ def structure_map(heatmaps: Tensor) -> Tensor:
     Raises:
         ShapeError: If `heatmaps` is not four-dimensional.
     """
-    _require_axes("heatmaps", heatmaps, "(B, N, H, W)")
+    require_axes("heatmaps", heatmaps, "(B, N, H, W)")
     return heatmaps.amax(dim=1, keepdim=True)
 
 
@@ -160,7 +145,7 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     Raises:
         ShapeError: If the two differ in shape.
     """
-    _require_same_shape("fake_logits", fake_logits, "real_logits", real_logits)
+    require_same_shape("fake_logits", fake_logits, "real_logits", real_logits)
     return _per_sample(F.softplus(-real_logits)) + _per_sample(F.softplus(fake_logits))
 
 
@@ -249,14 +234,6 @@ def semantic_ssim(images: Tensor, adversarial: Tensor, mask: Tensor) -> Tensor:
     return mean_over_region(ssim_map(mask * images, mask * adversarial), mask)
 
 
-def mean_over_region(similarity: Tensor, mask: Tensor) -> Tensor:
-    """Mean of an SSIM map over the semantic regions of `mask`: `(B,)`, 1 where there are none."""
-    border = SSIM_WINDOW // 2
-    region = (mask[..., border:-border, border:-border] >= 1).to(similarity.dtype)
-    loss = ((1 - similarity.mean(dim=1, keepdim=True)) * region).sum(dim=(1, 2, 3))
-    return 1 - loss / region.sum(dim=(1, 2, 3)).clamp(min=1)
-
-
 @full_precision
 def beta_from_ssim(similarity: Tensor) -> Tensor:
     r"""Sample-adaptive weight of a similarity: the outer part of Eq. 9 of [SAAT].
@@ -294,68 +271,13 @@ def adaptive_beta(images: Tensor, adversarial: Tensor, mask: Tensor) -> Tensor:
     return beta_from_ssim(ssim(mask * images, mask * adversarial))
 
 
-@full_precision
-def ssim_map(images: Tensor, adversarial: Tensor) -> Tensor:
-    """Structural similarity of every 11 x 11 window: `(B, C, H - 10, W - 10)`."""
-    _require_axes("images", images, "(B, C, H, W)")
-    _require_same_shape("adversarial", adversarial, "images", images)
-    if min(images.shape[-2:]) < SSIM_WINDOW:
-        msg = (
-            f"`images` must have sides of at least {SSIM_WINDOW} pixels, the window of SSIM, but "
-            f"got {tuple(images.shape[-2:])}. Use larger pictures."
-        )
-        raise ShapeError(msg)
-    # Variances do not change with a shift, but rounding does: around 0 their two terms are small.
-    shift_x, shift_y = (
-        maps.detach().mean(dim=(2, 3), keepdim=True) for maps in (images, adversarial)
-    )
-    x, y = images - shift_x, adversarial - shift_y
-    mean_x, mean_y, xx, yy, xy = _blur(torch.stack([x, y, x * x, y * y, x * y])).unbind(0)
-    sigma_x, sigma_y, sigma_xy = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
-    mu_x, mu_y = mean_x + shift_x, mean_y + shift_y
-    luminance = (2 * mu_x * mu_y + SSIM_C1) / (mu_x * mu_x + mu_y * mu_y + SSIM_C1)
-    # Rounding can leave a variance of nothing slightly below zero.
-    contrast = (2 * sigma_xy + SSIM_C2) / ((sigma_x + sigma_y).clamp(min=0) + SSIM_C2)
-    return luminance * contrast
-
-
-def _blur(maps: Tensor) -> Tensor:
-    """Gaussian window over the last two axes, one axis after the other, no padding."""
-    half = SSIM_WINDOW // 2
-    offsets = torch.arange(-half, half + 1, dtype=maps.dtype, device=maps.device)
-    window = torch.exp(-(offsets**2) / (2 * SSIM_SIGMA**2))
-    window = window / window.sum()
-    # All maps as channels of one picture: the depthwise kernels are several times faster so.
-    planes = maps.reshape(1, -1, *maps.shape[-2:])
-    count = planes.shape[1]
-    down = window.view(1, 1, -1, 1).expand(count, 1, -1, 1)
-    blurred = F.conv2d(planes, down, groups=count)
-    blurred = F.conv2d(blurred, down.transpose(-1, -2), groups=count)
-    return blurred.reshape(*maps.shape[:-2], *blurred.shape[-2:])
-
-
 def _per_sample(values: Tensor) -> Tensor:
     return values.reshape(values.shape[0], -1).mean(dim=1)
 
 
-def _require_axes(name: str, tensor: Tensor, axes: str) -> None:
-    if tensor.ndim != axes.count(",") + 1:
-        msg = f"`{name}` must be {axes}, but got {tuple(tensor.shape)}."
-        raise ShapeError(msg)
-
-
-def _require_same_shape(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
-    if tensor.shape != other.shape:
-        msg = (
-            f"`{name}` must have the shape of {other_name}, {tuple(other.shape)}, but got "
-            f"{tuple(tensor.shape)}."
-        )
-        raise ShapeError(msg)
-
-
 def _require_pictures(images: Tensor, adversarial: Tensor, mask: Tensor) -> None:
-    _require_axes("images", images, "(B, C, H, W)")
-    _require_same_shape("adversarial", adversarial, "images", images)
+    require_axes("images", images, "(B, C, H, W)")
+    require_same_shape("adversarial", adversarial, "images", images)
     batch, _, height, width = images.shape
     if mask.shape != (batch, 1, height, width):
         msg = f"`mask` must be {(batch, 1, height, width)}, but got {tuple(mask.shape)}."

@@ -8,9 +8,11 @@ never toggled and `.grad` never touched; gradients come from `torch.autograd.gra
 import contextlib
 import functools
 import inspect
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -116,7 +118,9 @@ def borrowed(detector: Detector, *, keep_buffers: bool = False) -> Iterator[list
 
 @contextlib.contextmanager
 def private_randomness(generator: torch.Generator, device: torch.device) -> Iterator[None]:
-    """Draw everything random inside from `generator`, and leave the global random state alone.
+    """Draw everything random inside from `generator`, and leave the global random states alone.
+
+    That is PyTorch's, NumPy's and Python's: a detector or a transform may use any of them.
 
     After an exception the generator, too, is as it was.
 
@@ -129,10 +133,13 @@ def private_randomness(generator: torch.Generator, device: torch.device) -> Iter
     seed = (int(torch.randint(2**62, (), generator=generator)) + rank() * RANK_STRIDE) % 2**63
     accelerator = _accelerator_generator(device)
     saved = torch.default_generator.get_state()
+    saved_numpy, saved_python = np.random.get_state(), random.getstate()  # noqa: NPY002 # the global one
     saved_there = accelerator.get_state() if accelerator is not None else None
     try:
         # Not `torch.manual_seed`, which would reach every device.
         torch.default_generator.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 # as above
+        random.seed(seed)
         if accelerator is not None:
             accelerator.manual_seed(seed)
         yield
@@ -141,6 +148,8 @@ def private_randomness(generator: torch.Generator, device: torch.device) -> Iter
         raise
     finally:
         torch.default_generator.set_state(saved)
+        np.random.set_state(saved_numpy)  # noqa: NPY002 # as above
+        random.setstate(saved_python)
         if accelerator is not None and saved_there is not None:
             accelerator.set_state(saved_there)
 

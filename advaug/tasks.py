@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from advaug._precision import full_precision, widen
+from advaug._shapes import mean_over_visible
 from advaug.errors import ShapeError
-from advaug.functional import heatmap_error, mean_over_visible
+from advaug.functional import heatmap_error
 from advaug.heatmaps import encode_heatmaps, resize_heatmaps
 
 __all__ = ["CoordinateTask", "HeatmapTask", "LandmarkTask"]

@@ -819,9 +819,6 @@ def test_half_precision_pictures_and_detectors_work(dtype):
     assert adversary(detector, images, heatmaps).isfinite()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="CORE BUG 11a: the running means are float64, the report float32"
-)
 def test_it_works_in_float64():
     detector, adversary = HeatmapToy().double(), tiny_adversary().double()
     images, heatmaps = (value.double() for value in heatmap_batch())
@@ -844,9 +841,6 @@ class NearlyRight(nn.Module):
         return self.heatmaps + self.net(images)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="CORE BUG 5: NaN of a skipped step stays in the running means for good"
-)
 def test_a_step_that_float16_overflows_is_skipped_and_does_not_spoil_the_health():
     images, heatmaps = heatmap_batch()
     adversary = tiny_adversary(discriminator=None)
@@ -1090,9 +1084,6 @@ def test_a_call_without_gradients_is_refused_with_the_way_out():
     )
 
 
-@pytest.mark.xfail(
-    strict=True, reason="CORE BUG 6: the second set is made before the output is checked"
-)
 def test_a_detector_that_does_not_fit_leaves_no_second_set_behind():
     detector, adversary = HeatmapToy(), tiny_adversary(batch_norm="split")
     images, heatmaps = heatmap_batch()
@@ -1105,22 +1096,17 @@ def test_a_detector_that_does_not_fit_leaves_no_second_set_behind():
     )
 
 
-@pytest.mark.xfail(strict=True, reason="CORE BUG 11b: a raw error of the convolution")
 def test_narrower_pictures_than_a_float64_adversary_are_named():
     adversary = tiny_adversary().double()
     with pytest.raises((TypeError, ValueError), match="`images`"):
         adversary(HeatmapToy().double(), *heatmap_batch())
 
 
-@pytest.mark.xfail(strict=True, reason="CORE BUG 12: a raw error of the convolution")
 def test_networks_that_do_not_fit_the_structure_switch_are_named():
     with pytest.raises(ValueError, match="`attacker` must be built with `structure=False`"):
         tiny_adversary(structure=False, attacker=tiny_attacker(structure=True))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="CORE BUG 13: every tensor of a target must have the batch size"
-)
 def test_a_task_of_ones_own_may_take_a_list_with_one_target_a_picture():
     """As in torchvision's keypoint detectors; the task alone knows what a target is."""
 
@@ -1168,28 +1154,7 @@ BAD_OPTIONS = {
 }
 
 
-UNCHECKED = {
-    "beta-nan",
-    "discriminator-word",
-    "reconstruction-word",
-    "reconstruction-negative",
-    "adversarial-negative",
-}
-
-
-@pytest.mark.parametrize(
-    ("options", "kind", "message"),
-    [
-        pytest.param(
-            *case,
-            id=name,
-            marks=pytest.mark.xfail(strict=True, reason="CORE BUG 14: not checked when made")
-            if name in UNCHECKED
-            else (),
-        )
-        for name, case in BAD_OPTIONS.items()
-    ],
-)
+@pytest.mark.parametrize(("options", "kind", "message"), BAD_OPTIONS.values(), ids=BAD_OPTIONS)
 def test_bad_options_are_refused_when_it_is_made(options, kind, message):
     options = {"task": HeatmapTask(), "attacker": tiny_attacker(), **options}
     with pytest.raises(kind, match=message):

