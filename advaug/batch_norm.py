@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
@@ -40,6 +41,8 @@ class BatchNorms(nn.Module):
         ValueError: If the policy is unknown.
     """
 
+    _anchor: Tensor
+
     def __init__(
         self,
         policy: BatchNormPolicy,
@@ -53,6 +56,7 @@ class BatchNorms(nn.Module):
         self._make_optimizer = optimizer
         self._optimizer: Optimizer | None = None
         self.second = nn.ModuleList()
+        self.register_buffer("_anchor", torch.empty(0), persistent=False)  # knows the device
         self.register_load_state_dict_pre_hook(_create_from_checkpoint)
 
     @contextlib.contextmanager
@@ -127,13 +131,19 @@ class BatchNorms(nn.Module):
         self._optimizer = self._make_optimizer(parameters) if parameters else None
 
     def get_extra_state(self) -> dict[str, Any]:
-        """State of the second set's optimizer, if there is one."""
-        return {} if self._optimizer is None else {"optimizer": self._optimizer.state_dict()}
+        """State of the second set's optimizer, and the gradients that wait for its next step."""
+        if self._optimizer is None:
+            return {}
+        gradients = [parameter.grad for parameter in self.second.parameters()]
+        return {"optimizer": self._optimizer.state_dict(), "gradients": gradients}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Take up the state of the second set's optimizer."""
-        if self._optimizer is not None and "optimizer" in state:
-            self._optimizer.load_state_dict(state["optimizer"])
+        """Take up the second set where the state was taken."""
+        if self._optimizer is None or not state:
+            return
+        self._optimizer.load_state_dict(state["optimizer"])
+        for parameter, gradient in zip(self.second.parameters(), state["gradients"], strict=True):
+            parameter.grad = None if gradient is None else gradient.to(parameter.device).clone()
 
 
 def _create_from_checkpoint(
@@ -145,7 +155,7 @@ def _create_from_checkpoint(
     for key, value in state_dict.items():
         if key.startswith(f"{prefix}second."):
             index, name = key.removeprefix(f"{prefix}second.").split(".", 1)
-            found.setdefault(int(index), {})[name] = value
+            found.setdefault(int(index), {})[name] = value.to(module._anchor.device)
     if found and len(module.second) == 0:
         module._create([found[index] for index in sorted(found)])
 

@@ -191,9 +191,6 @@ def test_a_fresh_adversary_takes_the_second_set_from_a_checkpoint():
     assert not torch.equal(second(fresh)[0].weight, before)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="CORE BUG 18: the second set is made on the checkpoint's device"
-)
 def test_the_second_set_of_a_checkpoint_goes_to_the_adversarys_device():
     detector, adversary = HeatmapToy(), tiny_adversary(batch_norm="split")
     adversary(detector, *heatmap_batch())

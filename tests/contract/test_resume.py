@@ -58,16 +58,11 @@ class Run:
         self.adversary.load_state_dict(state["adversary"])
 
 
-PENDING = pytest.mark.xfail(
-    strict=True, reason="CORE BUG 16: gradients of the second set wait between steps, unsaved"
-)
-
-
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
         *(
-            pytest.param("heatmap", options, id=name, marks=PENDING if name == "split" else ())
+            pytest.param("heatmap", options, id=name)
             for name, options in OPTIONS.items()
         ),
         pytest.param("coordinate", {}, id="coordinate"),
