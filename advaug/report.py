@@ -82,6 +82,7 @@ class StepReport:
         return dict(zip(REPORT_NAMES, self.stacked().tolist(), strict=True))
 
 
+HORIZON = 100  # steps that the running means look back
 REPORT_NAMES = tuple(field.name for field in fields(StepReport))
 
 
@@ -159,6 +160,8 @@ class Health:
 
     def __str__(self) -> str:
         """The findings, one a line."""
+        if self.steps < HORIZON:
+            return f"too early to say: {self.steps} of {HORIZON} steps"
         return "\n".join(self.messages) if self.messages else f"healthy after {self.steps} steps"
 
 
@@ -169,9 +172,8 @@ class RunningMeans(nn.Module):
     steps: Tensor
     lost: Tensor
 
-    def __init__(self, horizon: int = 100) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.horizon = horizon
         self.register_buffer("lost", torch.zeros(()))
         self.register_buffer("values", torch.zeros(len(REPORT_NAMES)))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
@@ -183,7 +185,7 @@ class RunningMeans(nn.Module):
         A step with infinities, as when float16 overflows, counts as lost and changes no mean.
         """
         self.steps += 1
-        weight = (1 / self.steps.clamp(max=self.horizon)).to(self.values.dtype)
+        weight = (1 / self.steps.clamp(max=HORIZON)).to(self.values.dtype)
         latest = report.stacked().to(self.values)
         whole = latest.isfinite().all()
         self.values.lerp_(torch.where(whole, latest, self.values), weight)
@@ -197,8 +199,8 @@ class RunningMeans(nn.Module):
         """
         steps = int(self.steps)
         means = dict(zip(REPORT_NAMES, self.values.tolist(), strict=True))
-        messages = [] if steps < self.horizon else _findings(means)
-        if steps >= self.horizon and self.lost > 0.5:
+        messages = [] if steps < HORIZON else _findings(means)
+        if steps >= HORIZON and self.lost > 0.5:
             messages = [
                 "Most steps hold NaN or infinity: the attacker or the detector has diverged."
             ]

@@ -55,3 +55,4 @@ def test_the_hourglass_example_refuses_in_one_line(tmp_path, words, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()

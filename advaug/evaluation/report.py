@@ -93,10 +93,10 @@ def plot_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: Pa
     for axes in panels[len(names) :]:
         axes.axis("off")
     for axes, name in zip(panels, names, strict=False):
-        for run, points in histories.items():
+        for number, (run, points) in enumerate(histories.items()):
             shown = [(point["step"], point[name]) for point in points if name in point]
             if shown:
-                axes.plot(*zip(*shown, strict=True), label=run, linewidth=1)
+                axes.plot(*zip(*shown, strict=True), f"C{number}", label=run, linewidth=1)
         if name in ("loss", "error", "reconstruction_weight"):
             axes.set_yscale("log")
         axes.set(title=CURVES[name], xlabel="step")

@@ -165,10 +165,10 @@ def run(
     """
     _rehearse(experiment, make_detector, codec)
     engine = _accelerator(experiment)
-    with engine.main_process_first():
-        if engine.is_main_process:
-            _claim(experiment)
-        train_set, test_set = _datasets(experiment)
+    train_set, test_set = _datasets(experiment)
+    if engine.is_main_process:
+        _claim(experiment)
+    engine.wait_for_everyone()
     train = InMemoryLandmarks(train_set, engine.device, title="training pictures")
     test = InMemoryLandmarks(test_set, engine.device, title="test pictures")
     engine.print(
