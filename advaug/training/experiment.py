@@ -327,6 +327,7 @@ def _trainer(
         learning_rate=recipe.learning_rate,
         decay=recipe.decay,
         seed=experiment.seed,
+        checkpoint_every=max(500, recipe.steps // 50),
     )
     augmentation = HandcraftedAugmentation(
         flip_permutation=FACE_68.flip_permutation, seed=experiment.seed

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,14 +112,15 @@ class Trainer:
             desc=title,
             disable=not self.accelerator.is_main_process,
         )
-        for step in bar:
-            loss = self._step(step)
-            self.progress.step = step + 1
-            if self.progress.step % self.config.log_every == 0:
-                self._log(loss, bar)
-            done = self.progress.step == self.config.steps
-            if done or self.progress.step % self.config.checkpoint_every == 0:
-                self._save()
+        with self._open_logs(first) as logs:
+            for step in bar:
+                loss = self._step(step)
+                self.progress.step = step + 1
+                if self.progress.step % self.config.log_every == 0:
+                    self._log(loss, bar, logs)
+                done = self.progress.step == self.config.steps
+                if done or self.progress.step % self.config.checkpoint_every == 0:
+                    self._save()
         return self.accelerator.unwrap_model(self.detector).eval()
 
     def _step(self, step: int) -> Tensor:
@@ -145,7 +147,14 @@ class Trainer:
             scheduler.step()
         return loss.detach()
 
-    def _log(self, loss: Tensor, bar: "tqdm[int]") -> None:
+    def _open_logs(self, first: int) -> AbstractContextManager[SummaryWriter | None]:
+        """TensorBoard logs, in the first process alone."""
+        if not self.accelerator.is_main_process:
+            return nullcontext()
+        # A stopped run may have logged points after the checkpoint: they are no longer true.
+        return SummaryWriter(str(self.output / "tensorboard"), purge_step=first + 1)
+
+    def _log(self, loss: Tensor, bar: "tqdm[int]", logs: SummaryWriter | None) -> None:
         """Add a point to the curves and to the progress bar; waits for the device."""
         point = {"step": self.progress.step, "loss": loss.item()}
         if self.adversary is not None and self.adversary.report is not None:
@@ -153,6 +162,10 @@ class Trainer:
         self.progress.history.append(point)
         shown = {name: f"{point[name]:.3g}" for name in ("loss", "beta", "ssim") if name in point}
         bar.set_postfix({SYMBOLS.get(name, name): value for name, value in shown.items()})
+        if logs is not None:
+            for name, value in point.items():
+                if name != "step":
+                    logs.add_scalar(name, value, self.progress.step)
 
     def _save(self) -> None:
         """Write a checkpoint, which gets its name once it is whole; the one before it goes."""
@@ -169,7 +182,7 @@ class Trainer:
             partial.rename(folder / f"step_{self.progress.step:08d}")
             for path in older:
                 shutil.rmtree(path)
-            self._write_curves()
+            write_json(self.output / "curves.json", self.progress.history)
 
     def _load(self) -> None:
         found = _checkpoints(self.output)
@@ -184,17 +197,6 @@ class Trainer:
             self.accelerator.register_for_checkpointing(
                 *(part for part in parts if part is not None)
             )
-
-    def _write_curves(self) -> None:
-        """Write the history as TensorBoard logs and as json."""
-        logs = self.output / "tensorboard"
-        shutil.rmtree(logs, ignore_errors=True)  # a stopped run may have written further points
-        with SummaryWriter(str(logs)) as writer:
-            for point in self.progress.history:
-                for name, value in point.items():
-                    if name != "step":
-                        writer.add_scalar(name, value, int(point["step"]))
-        write_json(self.output / "curves.json", self.progress.history)
 
 
 @dataclass
