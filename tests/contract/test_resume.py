@@ -61,10 +61,7 @@ class Run:
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
-        *(
-            pytest.param("heatmap", options, id=name)
-            for name, options in OPTIONS.items()
-        ),
+        *(pytest.param("heatmap", options, id=name) for name, options in OPTIONS.items()),
         pytest.param("coordinate", {}, id="coordinate"),
     ],
 )
