@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -25,9 +26,9 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
         device = tensors[0].device.type if tensors else "cpu"
         wide_args = [widen(a) if isinstance(a, Tensor) else a for a in args]
         wide_kwargs = {k: widen(a) if isinstance(a, Tensor) else a for k, a in kwargs.items()}
-        if not torch.amp.is_autocast_available(device):
-            return function(*wide_args, **wide_kwargs)  # type: ignore[reportCallIssue] # as below
-        with torch.autocast(device, enabled=False):
+        # Some devices, such as "meta", have no autocast to leave.
+        known = torch.amp.is_autocast_available(device)
+        with torch.autocast(device, enabled=False) if known else nullcontext():
             return function(*wide_args, **wide_kwargs)  # type: ignore[reportCallIssue] # same signature, wider dtypes
 
     return wrapper

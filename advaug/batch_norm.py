@@ -64,12 +64,7 @@ class BatchNorms(nn.Module):
         """Run the detector to teach the attacker: nothing of anybody's moves."""
         new = len(self.second) == 0
         try:
-            with borrowed(detector) as modules:
-                norms = batch_norms(modules)
-                if self.policy == "running":
-                    _evaluate(norms)
-                if self.policy == "split":
-                    self._install(norms, keep_buffers=False)
+            with self._lend(detector, keep_own=False, keep_second=False):
                 yield
         except BaseException:
             if new:  # a detector that does not fit leaves no second set behind
@@ -80,12 +75,18 @@ class BatchNorms(nn.Module):
     @contextlib.contextmanager
     def defence(self, detector: Detector) -> Iterator[None]:
         """Run the detector to train it on adversarial pictures."""
-        with borrowed(detector, keep_buffers=self.policy == "shared") as modules:
+        with self._lend(detector, keep_own=self.policy == "shared", keep_second=True):
+            yield
+
+    @contextlib.contextmanager
+    def _lend(self, detector: Detector, *, keep_own: bool, keep_second: bool) -> Iterator[None]:
+        """Apply the policy; say which running statistics, the detector's or ours, may move."""
+        with borrowed(detector, keep_buffers=keep_own) as modules:
             norms = batch_norms(modules)
             if self.policy == "running":
                 _evaluate(norms)
             if self.policy == "split":
-                self._install(norms, keep_buffers=True)
+                self._install(norms, keep_buffers=keep_second)
             yield
 
     def step(self) -> None:
