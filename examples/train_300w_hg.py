@@ -10,7 +10,7 @@ With no arguments: a small HG*1 on synthetic faces, in minutes on two CPU cores.
 import argparse
 import sys
 
-from torch import nn
+from torch import Tensor, nn
 
 from advaug.detectors import HourglassNet
 from advaug.training import HeatmapCodec
@@ -36,7 +36,7 @@ def main() -> int:
     width = arguments.width or (256 if paper else 64)
     depth, stride = (4, 1) if paper else (3, 2)
 
-    def make_detector() -> nn.Module:
+    def make_detector(_mean_shape: Tensor) -> nn.Module:
         return HourglassNet(
             NUM_LANDMARKS, arguments.stacks, width=width, depth=depth, out_stride=stride
         )

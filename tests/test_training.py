@@ -44,6 +44,19 @@ def pictures():
     return InMemoryLandmarks(samples(10), workers=0)
 
 
+def test_mean_shape_counts_what_is_visible_alone():
+    visible = torch.rand(4, 68, generator=torch.Generator().manual_seed(0)) < 0.7
+    visible[:, 0] = False  # in no picture
+    visible[0, 1:] = True
+    shown = [sample._replace(visible=row) for sample, row in zip(samples(4), visible, strict=True)]
+    found = InMemoryLandmarks(shown, workers=0).mean_shape()
+    for k in range(1, 68):
+        seen = [sample.landmarks[k] for sample in shown if sample.visible[k]]
+        torch.testing.assert_close(found[k], torch.stack(seen).mean(dim=0))
+    everything = torch.cat([sample.landmarks[sample.visible] for sample in shown])
+    torch.testing.assert_close(found[0], everything.mean(dim=0))
+
+
 def trainer(pictures, output, *, saat=True, steps=4):
     torch.manual_seed(0)
     return Trainer(

@@ -69,6 +69,14 @@ class InMemoryLandmarks:
         images = self.images[index].float() / 255
         return Batch(images, self.landmarks[index], self.visible[index])
 
+    def mean_shape(self) -> Tensor:
+        """Mean place of each landmark, where it is visible: `(N, 2)`, x then y, in pixels.
+
+        A landmark that no picture shows is put amid the others.
+        """
+        shown = torch.where(self.visible[..., None], self.landmarks, torch.nan)
+        return shown.nanmean(dim=0).where(self.visible.any(dim=0)[:, None], shown.nanmean((0, 1)))
+
     def batch(
         self, step: int, size: int, *, seed: int = 0, process: int = 0, processes: int = 1
     ) -> Batch:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Adam
 from torch.utils.data import Dataset, Subset
 
@@ -26,7 +26,10 @@ from advaug.training.codecs import Codec
 from advaug.training.data import InMemoryLandmarks
 from advaug.training.trainer import Trainer, TrainingConfig, write_json
 
-__all__ = ["Experiment", "Recipe", "add_arguments", "experiment_from", "run"]
+__all__ = ["Experiment", "MakeDetector", "Recipe", "add_arguments", "experiment_from", "run"]
+
+MakeDetector = Callable[[Tensor], nn.Module]
+"""From the mean shape `(N, 2)` of the training pictures, in their pixels, to a detector."""
 
 SYNTHETIC_TRAIN, SYNTHETIC_VAL = 2000, 300
 HELD_BACK = 5  # a folder without a split: every fifth part of it, the last, is for measuring
@@ -147,13 +150,14 @@ def experiment_from(arguments: argparse.Namespace, small: Recipe) -> Experiment:
 
 
 def run(
-    experiment: Experiment, make_detector: Callable[[], nn.Module], codec: Codec
+    experiment: Experiment, make_detector: MakeDetector, codec: Codec
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Train every arm, measure it, and write everything to the output folder.
 
     Args:
         experiment: What to do.
-        make_detector: Builds the detector, with fresh weights from the global random state.
+        make_detector: Builds the detector, with fresh weights from the global random state. Gets
+            the mean shape `(N, 2)` of the training pictures, which most detectors need not know.
         codec: What the detector learns from and gives.
 
     Returns:
@@ -214,11 +218,13 @@ def _measure(detector: nn.Module, codec: Codec, data: InMemoryLandmarks) -> dict
 
 
 @torch.no_grad()
-def _rehearse(experiment: Experiment, make_detector: Callable[[], nn.Module], codec: Codec) -> None:
+def _rehearse(experiment: Experiment, make_detector: MakeDetector, codec: Codec) -> None:
     """Try the networks on an empty picture, before any file is read or written."""
     side = experiment.recipe.image_size
     size = (side, side)
-    codec.decode(make_detector().eval()(torch.zeros(1, 3, *size)), size)
+    # The true mean shape is known once the files are read: any that is no single point will do.
+    stand_in = (side - 1) * torch.rand(FACE_68.num_landmarks, 2)
+    codec.decode(make_detector(stand_in).eval()(torch.zeros(1, 3, *size)), size)
     if "saat" in experiment.arms:
         make = UNetAttacker.paper if experiment.recipe.paper_networks else UNetAttacker
         make().check_size(size)
@@ -303,14 +309,14 @@ def _accelerator(experiment: Experiment) -> Accelerator:
 def _trainer(
     experiment: Experiment,
     arm: str,
-    make_detector: Callable[[], nn.Module],
+    make_detector: MakeDetector,
     codec: Codec,
     data: InMemoryLandmarks,
 ) -> Trainer:
     """One arm's trainer; both arms start from the same weights and see the same pictures."""
     recipe = experiment.recipe
     set_seed(experiment.seed)
-    detector = make_detector()
+    detector = make_detector(data.mean_shape().cpu())
     adversary = None
     if arm == "saat":
         adversary = SampleAdaptiveAdversary(
