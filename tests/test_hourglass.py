@@ -159,7 +159,7 @@ def test_failed_save_keeps_the_older_file(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError
 
-    monkeypatch.setattr("advaug.detectors.hourglass.os.replace", fail)
+    monkeypatch.setattr("advaug.detectors._weights.os.replace", fail)
     with pytest.raises(OSError):  # noqa: PT011 # the one that `fail` raises
         small(num_landmarks=5).save(path)
     assert path.read_bytes() == before

@@ -4,27 +4,19 @@ Newell et al.'s stacked hourglass (2016) with the paper's head: two transposed c
 the maps back to the size of the picture, two 1 x 1 convolutions make the heatmaps.
 """
 
-import json
-import os
-import uuid
-from pathlib import Path
-from typing import Any, Self
-
-import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
+from advaug.detectors._checks import check_at_least_one, check_images
+from advaug.detectors._weights import SavedModule
 from advaug.errors import ShapeError
 
 __all__ = ["HourglassNet"]
 
-_FORMAT = "advaug.HourglassNet/1"
 _STEM_STRIDE = 4
 
 
-class HourglassNet(nn.Module):
+class HourglassNet(SavedModule):
     """Predict one heatmap per landmark with one or more hourglasses.
 
     `HourglassNet(68)` is HG*1 (3.78 M parameters), `HourglassNet(68, stacks=2)` is HG*2 (7.30 M).
@@ -68,7 +60,7 @@ class HourglassNet(nn.Module):
         post: bool = True,
     ) -> None:
         super().__init__()
-        _check_at_least_one(num_landmarks=num_landmarks, stacks=stacks, width=width, depth=depth)
+        check_at_least_one(num_landmarks=num_landmarks, stacks=stacks, width=width, depth=depth)
         if width % 8:
             msg = f"`width` must be divisible by 8, but got {width}. Choose {-(-width // 8) * 8}."
             raise ValueError(msg)
@@ -107,54 +99,8 @@ class HourglassNet(nn.Module):
                 carried = self.merges[index](carried, features, coarse)
         return stages if len(stages) > 1 else stages[0]
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write weights and architecture to one safetensors file, all of it or nothing.
-
-        Args:
-            path: The file; an older one is replaced. Its folder must exist.
-        """
-        path = Path(path)
-        # safetensors refuses tensors that are not contiguous, such as channels-last weights.
-        tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
-        data = save(tensors, {"format": _FORMAT, "arguments": json.dumps(self.arguments)})
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], map_location: str | torch.device = "cpu") -> Self:
-        """Rebuild a network from a file of `save`, without touching the global random state.
-
-        Args:
-            path: A file that `save` wrote.
-            map_location: The device to put the network on.
-
-        Returns:
-            The network in training mode, as a new one would be.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If the file is not one of `save`.
-        """
-        arguments, tensors = _read(Path(path))
-        try:
-            with torch.device("meta"):  # no memory and no random numbers for weights to replace
-                network = cls(**arguments)
-            network.load_state_dict(tensors, assign=True)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise _not_ours(path, "weights that do not fit their architecture") from error
-        return network.to(map_location)
-
     def _check(self, images: Tensor) -> None:
-        if images.ndim != 4 or images.shape[1] != 3:
-            msg = (
-                f"`images` must have shape (B, 3, H, W), but got {tuple(images.shape)}. "
-                "Give a batch of RGB pictures."
-            )
-            raise ShapeError(msg)
+        check_images(images)
         height, width = images.shape[2:]
         divisor = self.size_divisor
         if height % divisor or width % divisor:
@@ -250,30 +196,3 @@ def _head(width: int, num_landmarks: int, out_stride: int) -> nn.Sequential:
     nn.init.normal_(last.weight, std=0.001)
     nn.init.zeros_(last.bias)  # pyright: ignore[reportArgumentType]
     return nn.Sequential(*layers, last)
-
-
-def _check_at_least_one(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            msg = f"`{name}` must be at least 1, but got {count}. Choose a positive number."
-            raise ValueError(msg)
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the architecture and the weights in a file of `HourglassNet.save`."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 # it is no dict
-    except SafetensorError as error:
-        raise _not_ours(path, "no safetensors file") from error
-    if metadata.get("format") != _FORMAT:
-        raise _not_ours(path, f"the format {metadata.get('format')!r}")
-    return json.loads(metadata["arguments"]), tensors
-
-
-def _not_ours(path: str | os.PathLike[str], fact: str) -> ValueError:
-    return ValueError(
-        f"`path` must be a file written by `HourglassNet.save`, but got {fact} in "
-        f"{os.fspath(path)}. Save the network again, or read it with `safetensors.torch.load_file`."
-    )

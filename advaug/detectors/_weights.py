@@ -1,0 +1,92 @@
+"""One file for a network: its weights and the arguments that rebuild it."""
+
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+__all__ = ["SavedModule"]
+
+
+class SavedModule(nn.Module):
+    """A module that can be written to a file and read back.
+
+    Attributes:
+        arguments: What `__init__` has to be called with to get the same architecture, in values
+            that JSON can hold. A subclass sets it.
+    """
+
+    arguments: dict[str, Any]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights and architecture to one safetensors file, all of it or nothing.
+
+        Args:
+            path: The file; an older one is replaced. Its folder must exist.
+        """
+        path = Path(path)
+        # safetensors refuses tensors that are not contiguous, such as channels-last weights.
+        tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
+        data = save(
+            tensors, {"format": _format(type(self)), "arguments": json.dumps(self.arguments)}
+        )
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], map_location: str | torch.device = "cpu") -> Self:
+        """Rebuild a network from a file of `save`, without touching the global random state.
+
+        Args:
+            path: A file that `save` wrote.
+            map_location: The device to put the network on.
+
+        Returns:
+            The network in training mode, as a new one would be.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is not one of `save`.
+        """
+        arguments, tensors = _read(Path(path), cls)
+        try:
+            with torch.device("meta"):  # no memory and no random numbers for weights to replace
+                network = cls(**arguments)
+            network.load_state_dict(tensors, assign=True)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise _not_ours(path, cls, "weights that do not fit their architecture") from error
+        return network.to(map_location)
+
+
+def _format(owner: type[SavedModule]) -> str:
+    return f"advaug.{owner.__name__}/1"
+
+
+def _read(path: Path, owner: type[SavedModule]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the architecture and the weights in a file of `save`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 # it is no dict
+    except SafetensorError as error:
+        raise _not_ours(path, owner, "no safetensors file") from error
+    if metadata.get("format") != _format(owner):
+        raise _not_ours(path, owner, f"the format {metadata.get('format')!r}")
+    return json.loads(metadata["arguments"]), tensors
+
+
+def _not_ours(path: str | os.PathLike[str], owner: type[SavedModule], fact: str) -> ValueError:
+    return ValueError(
+        f"`path` must be a file written by `{owner.__name__}.save`, but got {fact} in "
+        f"{os.fspath(path)}. Save the network again, or read it with `safetensors.torch.load_file`."
+    )
