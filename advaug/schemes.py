@@ -1,8 +1,20 @@
 """Landmark schemes: which index is what, what a mirror swaps, and which pair normalises."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["COCO_17", "FACE_29", "FACE_68", "FACE_98", "MPII_16", "SCHEMES", "LandmarkScheme"]
+__all__ = [
+    "COCO_17",
+    "COCO_NAMES",
+    "FACE_29",
+    "FACE_68",
+    "FACE_98",
+    "MPII_16",
+    "SCHEMES",
+    "LandmarkScheme",
+    "scheme_from_names",
+]
 
 
 @dataclass(frozen=True)
@@ -98,9 +110,66 @@ COCO_17 = LandmarkScheme(
 )
 """Nose, then left and right eye, ear, shoulder, elbow, wrist, hip, knee, ankle."""
 
+COCO_NAMES = (
+    "nose",
+    *(
+        f"{side}_{part}"
+        for part in ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+        for side in ("left", "right")
+    ),
+)
+"""What COCO's json calls the landmarks of `COCO_17`."""
+
 MPII_16 = LandmarkScheme(
     "mpii-16", 16, _mirror(16, (0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13))
 )
 """Right ankle to left ankle, pelvis, thorax, neck, head, right wrist to left wrist."""
 
 SCHEMES = {scheme.name: scheme for scheme in (FACE_68, FACE_98, FACE_29, COCO_17, MPII_16)}
+
+
+def scheme_from_names(names: Sequence[str]) -> LandmarkScheme:
+    """Derive a scheme from what its landmarks are called, as COCO's categories name them.
+
+    A mirror swaps the names that differ in "left" and "right" alone ("left_ear" and "right_ear",
+    "earLeft" and "earRight"), or in a leading "l_" and "r_" ("L_Eye" and "R_Eye").
+
+    Args:
+        names: One a landmark, in order.
+
+    Returns:
+        `COCO_17` for its names, else a scheme of its own.
+
+    Raises:
+        ValueError: If a name occurs twice, or a left or right one has no counterpart.
+    """
+    if tuple(names) == COCO_NAMES:
+        return COCO_17
+    lowered = [name.lower() for name in names]
+    if len(set(lowered)) < len(lowered):
+        msg = f"`names` must differ from each other, but got {list(names)}. Rename the repeated."
+        raise ValueError(msg)
+    pairs = [
+        (lowered.index(name), _counterpart(name, lowered))
+        for name in lowered
+        if _other_side(name) != name
+    ]
+    return LandmarkScheme(f"keypoints-{len(lowered)}", len(lowered), _mirror(len(lowered), *pairs))
+
+
+def _other_side(name: str) -> str:
+    """The name with left and right exchanged; the same where it has no side."""
+    swap = {"left": "right", "right": "left", "l_": "r_", "r_": "l_"}
+    pattern = "left|right" if re.search("left|right", name) else "^[lr]_"
+    return re.sub(pattern, lambda found: swap[found.group()], name, count=1)
+
+
+def _counterpart(name: str, names: Sequence[str]) -> int:
+    other = _other_side(name)
+    if other not in names:
+        msg = (
+            f"`names` must hold {other!r} beside {name!r}, which a mirror swaps, but got "
+            f"{list(names)}. Add it or rename {name!r}."
+        )
+        raise ValueError(msg)
+    return names.index(other)

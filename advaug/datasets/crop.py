@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-__all__ = ["SquareCrop", "crop_sample", "landmark_box"]
+__all__ = ["SquareCrop", "crop_sample", "landmark_box", "square_box"]
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,23 @@ def landmark_box(landmarks: NDArray[np.float64]) -> tuple[float, float, float, f
     """Give the tight box of landmarks `(N, 2)`: x_min, y_min, x_max, y_max."""
     (x_min, y_min), (x_max, y_max) = landmarks.min(axis=0), landmarks.max(axis=0)
     return float(x_min), float(y_min), float(x_max), float(y_max)
+
+
+def square_box(x: float, y: float, side: float) -> tuple[float, float, float, float]:
+    """Give the box around a centre whose `SquareCrop` is `side` pixels wide.
+
+    For data sets that say how large the crop is: `SquareCrop` takes the diagonal of a box.
+
+    Args:
+        x: Centre, in pixels of the picture, 0-based.
+        y: Centre, likewise.
+        side: Side of the crop, in pixels of the picture.
+
+    Returns:
+        x_min, y_min, x_max, y_max.
+    """
+    half = side / math.sqrt(8)
+    return x - half, y - half, x + half, y + half
 
 
 def require_image_size(image_size: int) -> None:

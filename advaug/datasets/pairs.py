@@ -17,7 +17,15 @@ from advaug.datasets.pictures import AnnotatedPicture, Box, picture_size
 from advaug.datasets.pts import read_pts
 from advaug.errors import DatasetError
 
-__all__ = ["FilePair", "check_pairs", "find_pairs", "match_key", "report_problems"]
+__all__ = [
+    "FilePair",
+    "attempt",
+    "check_pairs",
+    "find_pairs",
+    "geometry_problem",
+    "match_key",
+    "report_problems",
+]
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 PROBLEMS_IN_WARNING = 5
@@ -171,16 +179,17 @@ def _pairing_problem(files: list[Path]) -> str | None:
 def _check_pair(pair: FilePair, num_landmarks: int) -> AnnotatedPicture | list[str]:
     """Read both files of a pair; give what is wrong with either, or the annotated picture."""
     problems: list[str] = []
-    landmarks = _attempt(lambda: _read_landmarks(pair.pts, num_landmarks), problems)
-    size = _attempt(lambda: picture_size(pair.picture), problems)
+    landmarks = attempt(lambda: _read_landmarks(pair.pts, num_landmarks), problems)
+    size = attempt(lambda: picture_size(pair.picture), problems)
     if landmarks is None or size is None:
         return problems
     box = landmark_box(landmarks) if pair.box is None else pair.box
-    problem = _geometry_problem(pair, landmarks, box, size)
-    return AnnotatedPicture(pair.picture, landmarks, box) if problem is None else [problem]
+    picture = AnnotatedPicture(pair.picture, landmarks, box)
+    problem = geometry_problem(picture, size, pair.pts.name)
+    return picture if problem is None else [problem]
 
 
-def _attempt(read: Callable[[], T], problems: list[str]) -> T | None:
+def attempt(read: Callable[[], T], problems: list[str]) -> T | None:
     """Give what `read` gives, or None once its error is among the problems."""
     try:
         return read()
@@ -200,13 +209,18 @@ def _read_landmarks(path: Path, num_landmarks: int) -> NDArray[np.float64]:
     return landmarks
 
 
-def _geometry_problem(
-    pair: FilePair, landmarks: NDArray[np.float64], box: Box, size: tuple[int, int]
-) -> str | None:
-    """Say why landmarks and box cannot belong to a picture of this (width, height)."""
+def geometry_problem(picture: AnnotatedPicture, size: tuple[int, int], source: str) -> str | None:
+    """Say why landmarks and box cannot belong to a picture of this (width, height).
+
+    Args:
+        picture: What is annotated; landmarks that are not visible may be anywhere.
+        size: Of the file.
+        source: What the annotation comes from, for the message.
+    """
     width, height = size
-    corners = np.array(box).reshape(2, 2)
-    around = np.concatenate([landmarks, corners])
+    corners = np.array(picture.box).reshape(2, 2)
+    shown = ... if picture.visible is None else picture.visible
+    around = np.concatenate([picture.landmarks[shown], corners])
     # Faces are annotated beyond the frame, but not by more than the picture itself.
     if not ((around >= -np.array(size)) & (around <= 2 * np.array(size))).all():
         got = "[{:.1f}, {:.1f}] to [{:.1f}, {:.1f}]".format(
@@ -215,14 +229,14 @@ def _geometry_problem(
         rule = f"landmarks and box near its {width} x {height} pixels"
     elif not (corners[1] - corners[0] >= MIN_BOX_PIXELS).all():
         got, rule = (
-            f"{list(box)}",
+            f"{list(picture.box)}",
             f"a box of at least {MIN_BOX_PIXELS} x {MIN_BOX_PIXELS} pixels",
         )
     elif not ((corners[0] < size) & (corners[1] > 0)).all():
-        got, rule = f"{list(box)}", f"a box that overlaps its {width} x {height} pixels"
+        got, rule = f"{list(picture.box)}", f"a box that overlaps its {width} x {height} pixels"
     else:
         return None
     return (
-        f"`{pair.picture}` must have {rule}, but got {got}. Check that `{pair.pts.name}` and the "
-        "box belong to it and count in pixels."
+        f"`{picture.path}` must have {rule}, but got {got}. Check that `{source}` and the box "
+        "belong to it and count in pixels."
     )

@@ -79,11 +79,19 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 @dataclass(frozen=True)
 class AnnotatedPicture:
-    """A picture file, its landmarks `(N, 2)` and the box of its face, in its own pixels."""
+    """A picture file and what is annotated in it, in its own pixels.
+
+    Attributes:
+        path: The file.
+        landmarks: `(N, 2)`.
+        box: Of the face or person.
+        visible: `(N,)`, whether a landmark is annotated; None if all are.
+    """
 
     path: Path
     landmarks: NDArray[np.float64]
     box: Box
+    visible: NDArray[np.bool_] | None = None
 
 
 class CroppedPictures(Dataset[LandmarkSample]):
@@ -111,7 +119,7 @@ class CroppedPictures(Dataset[LandmarkSample]):
         """Read and crop one picture.
 
         Returns:
-            The sample; `visible` is False for landmarks outside the crop.
+            The sample; `visible` is False for landmarks outside the crop or not annotated.
 
         Raises:
             DatasetError: If the file has gone or changed since the constructor read it.
@@ -124,6 +132,8 @@ class CroppedPictures(Dataset[LandmarkSample]):
         image = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
         # Pixel k covers k - 0.5 to k + 0.5.
         inside = ((landmarks >= -0.5) & (landmarks <= self._image_size - 0.5)).all(axis=1)
+        if picture.visible is not None:
+            inside &= picture.visible
         return LandmarkSample(
             torch.from_numpy(image),
             torch.from_numpy(landmarks.astype(np.float32)),
