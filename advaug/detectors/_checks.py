@@ -4,7 +4,7 @@ from torch import Tensor
 
 from advaug.errors import ShapeError
 
-__all__ = ["check_at_least_one", "check_images"]
+__all__ = ["check_at_least_one", "check_divisible", "check_images"]
 
 
 def check_images(images: Tensor) -> None:
@@ -13,6 +13,18 @@ def check_images(images: Tensor) -> None:
         msg = (
             f"`images` must have shape (B, 3, H, W), but got {tuple(images.shape)}. "
             "Give a batch of RGB pictures."
+        )
+        raise ShapeError(msg)
+
+
+def check_divisible(images: Tensor, divisor: int) -> None:
+    """Raise unless height and width of `images` are divisible by `divisor`."""
+    height, width = images.shape[-2:]
+    if height % divisor or width % divisor:
+        fitting = (-(-height // divisor) * divisor, -(-width // divisor) * divisor)
+        msg = (
+            f"`images` must have a height and width divisible by {divisor}, but got "
+            f"{(height, width)}. Pad or resize to {fitting}."
         )
         raise ShapeError(msg)
 

@@ -60,12 +60,17 @@ class SavedModule(nn.Module):
         """
         arguments, tensors = _read(Path(path), cls)
         try:
-            with torch.device("meta"):  # no memory and no random numbers for weights to replace
-                network = cls(**arguments)
+            network = cls._blank(arguments)
             network.load_state_dict(tensors, assign=True)
         except (TypeError, ValueError, RuntimeError) as error:
             raise _not_ours(path, cls, "weights that do not fit their architecture") from error
         return network.to(map_location)
+
+    @classmethod
+    def _blank(cls, arguments: dict[str, Any]) -> Self:
+        """A network whose weights are yet to be read: no memory and no random numbers for them."""
+        with torch.device("meta"):
+            return cls(**arguments)
 
 
 def _format(owner: type[SavedModule]) -> str:

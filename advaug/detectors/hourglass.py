@@ -7,9 +7,8 @@ the maps back to the size of the picture, two 1 x 1 convolutions make the heatma
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advaug.detectors._checks import check_at_least_one, check_images
+from advaug.detectors._checks import check_at_least_one, check_divisible, check_images
 from advaug.detectors._weights import SavedModule
-from advaug.errors import ShapeError
 
 __all__ = ["HourglassNet"]
 
@@ -88,7 +87,8 @@ class HourglassNet(SavedModule):
         Raises:
             ShapeError: If `images` has another shape than the class asks for.
         """
-        self._check(images)
+        check_images(images)
+        check_divisible(images, self.size_divisor)
         carried = self.stem(images)
         stages: list[Tensor] = []
         for index, (body, head) in enumerate(zip(self.bodies, self.heads, strict=True)):
@@ -98,18 +98,6 @@ class HourglassNet(SavedModule):
                 coarse = F.avg_pool2d(stages[-1], self.pool)
                 carried = self.merges[index](carried, features, coarse)
         return stages if len(stages) > 1 else stages[0]
-
-    def _check(self, images: Tensor) -> None:
-        check_images(images)
-        height, width = images.shape[2:]
-        divisor = self.size_divisor
-        if height % divisor or width % divisor:
-            fitting = (-(-height // divisor) * divisor, -(-width // divisor) * divisor)
-            msg = (
-                f"`images` must have a height and width divisible by {divisor}, but got "
-                f"{(height, width)}. Pad or resize to {fitting}."
-            )
-            raise ShapeError(msg)
 
 
 class _Residual(nn.Module):
