@@ -1,24 +1,19 @@
 """The structure-guided attacker A(I, S, z) of [SAAT], section 3.2: a pix2pix U-Net."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from advaug._layers import Norm, initialise_like_pix2pix, norm_layer
-from advaug.errors import ShapeError
+from advaug._layers import Norm
+from advaug._unet import UNet
 
 __all__ = ["UNetAttacker"]
 
-WIDEST = 8  # the deepest layers of pix2pix are 8 times as wide as its first
-LIGHT_DEPTH = 5
-DEEPEST = 8
 
-
-class UNetAttacker(nn.Module):
+class UNetAttacker(UNet):
     """U-Net from a picture, its structure map and noise to a perturbation.
 
-    Follows pix2pix (Isola et al., CVPR 2017): 4 x 4 convolutions of stride 2, LeakyReLU 0.2, skip
-    connections, tanh. There is no normalisation on the innermost layer, which may be a single
-    pixel. The last layer starts small, so that an untrained attacker barely perturbs.
+    Follows pix2pix (see `advaug._unet`) up to the tanh. The last layer starts small, so that an
+    untrained attacker barely perturbs.
 
     Where it differs from [SAAT]: the defaults are lighter (a quarter of the cost), and normalise
     each sample alone; `UNetAttacker.paper()` is the published size.
@@ -36,6 +31,8 @@ class UNetAttacker(nn.Module):
         depth: How often the picture is halved.
     """
 
+    role = "attacker"
+
     def __init__(
         self,
         image_size: int | tuple[int, int] | None = None,
@@ -46,25 +43,16 @@ class UNetAttacker(nn.Module):
         structure: bool = True,
         strength: float = 1.0,
     ) -> None:
-        super().__init__()
-        self.depth = LIGHT_DEPTH if image_size is None else _depth_for(image_size)
+        super().__init__(
+            3 + int(structure) + 1,
+            3,
+            image_size,
+            base_width=base_width,
+            norm=norm,
+            dropout=dropout,
+        )
         self.structure = structure
         self.strength = strength
-        channels = 3 + int(structure) + 1
-        widths = [base_width * min(2**level, WIDEST) for level in range(self.depth)]
-        self.down = nn.ModuleList()
-        for level, width in enumerate(widths):
-            inner = level in (0, self.depth - 1)
-            self.down.append(_down(channels, width, None if inner else norm, first=level == 0))
-            channels = width
-        self.up = nn.ModuleList()
-        for level in reversed(range(1, self.depth)):
-            drop = dropout if level >= self.depth - 3 else 0.0
-            self.up.append(_up(channels, widths[level - 1], norm, drop))
-            channels = 2 * widths[level - 1]
-        self.last = nn.ConvTranspose2d(channels, 3, 4, stride=2, padding=1)
-        self.apply(initialise_like_pix2pix)
-        nn.init.normal_(self.last.weight, std=1e-3)
 
     @classmethod
     def paper(
@@ -72,22 +60,6 @@ class UNetAttacker(nn.Module):
     ) -> "UNetAttacker":
         """The attacker in the size of [SAAT]: 54,416,003 parameters at 256 px."""
         return cls(image_size, base_width=64, norm="batch", dropout=0.5, structure=structure)
-
-    def check_size(self, size: tuple[int, int]) -> None:
-        """Raise where pictures of `(height, width)` cannot be halved `depth` times.
-
-        Raises:
-            ShapeError: With the next size that can.
-        """
-        step = 2**self.depth
-        if any(side % step or side == 0 for side in size):
-            fit = tuple(-(-side // step) * step or step for side in size)
-            msg = (
-                f"`images` must have a height and width divisible by {step}, which the attacker "
-                f"halves {self.depth} times, but got {tuple(size)}. Pad or resize to {fit}, or "
-                "build a shallower one with `attacker=UNetAttacker(image_size)`."
-            )
-            raise ShapeError(msg)
 
     def forward(self, images: Tensor, structure: Tensor | None, noise: Tensor) -> Tensor:
         """Perturbation for each picture, the second term of Eq. 2.
@@ -103,57 +75,6 @@ class UNetAttacker(nn.Module):
         Raises:
             ShapeError: If the pictures cannot be halved often enough.
         """
-        self.check_size((images.shape[-2], images.shape[-1]))
         guides = [structure] if self.structure and structure is not None else []
         features = torch.cat([images, *guides, noise], dim=1)
-        skips: list[Tensor] = []
-        for layer in self.down:
-            features = layer(features)
-            skips.append(features)
-        skips.pop()
-        for layer in self.up:
-            features = torch.cat([layer(features), skips.pop()], dim=1)
-        return self.strength * torch.tanh(self.last(torch.relu(features)))
-
-
-def _depth_for(image_size: int | tuple[int, int]) -> int:
-    sides = (image_size, image_size) if isinstance(image_size, int) else image_size
-    depth = 0
-    while depth < DEEPEST and all(side >= 2 ** (depth + 1) for side in sides):
-        if any(side % 2 ** (depth + 1) for side in sides):
-            break
-        depth += 1
-    if depth < 2:
-        msg = (
-            f"`image_size` must be divisible by 4 at least, but got {image_size}. The more often "
-            "both sides can be halved, the deeper the U-Net: choose a multiple of 32."
-        )
-        raise ShapeError(msg)
-    return depth
-
-
-def _down(channels: int, width: int, norm: Norm | None, *, first: bool) -> nn.Sequential:
-    # Biases only where nothing after them takes the mean away; none at all in pix2pix's encoder.
-    layers: list[nn.Module] = [] if first else [nn.LeakyReLU(0.2)]
-    layers.append(nn.Conv2d(channels, width, 4, stride=2, padding=1, bias=False))
-    if norm is not None:
-        layers.append(norm_layer(norm, width))
-    return nn.Sequential(*layers)
-
-
-def _up(channels: int, width: int, norm: Norm, dropout: float) -> nn.Sequential:
-    layers: list[nn.Module] = [
-        nn.ReLU(),
-        nn.ConvTranspose2d(channels, width, 4, stride=2, padding=1, bias=False),
-        norm_layer(norm, width),
-    ]
-    if dropout:
-        layers.append(_AlwaysDropout(dropout))
-    return nn.Sequential(*layers)
-
-
-class _AlwaysDropout(nn.Dropout):
-    """Dropout as a source of noise, in training and in evaluation alike (pix2pix)."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return nn.functional.dropout(input, self.p, training=True)
+        return self.strength * torch.tanh(self.maps(features))
