@@ -19,7 +19,6 @@ from advaug.errors import DatasetError
 
 __all__ = [
     "FilePair",
-    "attempt",
     "check_pairs",
     "find_pairs",
     "geometry_problem",
@@ -179,8 +178,8 @@ def _pairing_problem(files: list[Path]) -> str | None:
 def _check_pair(pair: FilePair, num_landmarks: int) -> AnnotatedPicture | list[str]:
     """Read both files of a pair; give what is wrong with either, or the annotated picture."""
     problems: list[str] = []
-    landmarks = attempt(lambda: _read_landmarks(pair.pts, num_landmarks), problems)
-    size = attempt(lambda: picture_size(pair.picture), problems)
+    landmarks = _attempt(lambda: _read_landmarks(pair.pts, num_landmarks), problems)
+    size = _attempt(lambda: picture_size(pair.picture), problems)
     if landmarks is None or size is None:
         return problems
     box = landmark_box(landmarks) if pair.box is None else pair.box
@@ -189,7 +188,7 @@ def _check_pair(pair: FilePair, num_landmarks: int) -> AnnotatedPicture | list[s
     return picture if problem is None else [problem]
 
 
-def attempt(read: Callable[[], T], problems: list[str]) -> T | None:
+def _attempt(read: Callable[[], T], problems: list[str]) -> T | None:
     """Give what `read` gives, or None once its error is among the problems."""
     try:
         return read()
