@@ -18,6 +18,7 @@ __all__ = [
     "check_error",
     "check_images",
     "check_not_negative",
+    "check_schedule",
     "check_structure",
     "check_target_tensors",
     "check_task",
@@ -177,6 +178,33 @@ def check_not_negative(**options: object) -> None:
                 "Leave it out for the default controller."
             )
             raise TypeError(msg)
+
+
+def check_schedule(
+    mode: str,
+    transform: object,
+    attacker_every: int,
+    discriminator_every: int,
+    adversarial_fraction: float,
+) -> None:
+    """Raise where the ways to save time are out of range or exclude each other."""
+    if transform is not None and mode in ("shared", "fused"):
+        msg = (
+            f"`mode` must be 'alternating' or 'auto' with a `transform`, after which attack and "
+            f"defence see different pictures, but got {mode!r}. Leave one of the two out."
+        )
+        raise ValueError(msg)
+    every = {"attacker_every": attacker_every, "discriminator_every": discriminator_every}
+    for name, value in every.items():
+        if not isinstance(value, int) or value < 1:
+            msg = f"`{name}` must be a whole number of steps from 1, but got {value!r}."
+            raise ValueError(msg)
+    if not 0 < adversarial_fraction <= 1:
+        msg = (
+            f"`adversarial_fraction` must be above 0 and at most 1, but got {adversarial_fraction}."
+            " For a plain training leave the adversary out."
+        )
+        raise ValueError(msg)
 
 
 def check_structure(name: str, network: nn.Module | None, *, structure: bool) -> None:

@@ -1,4 +1,7 @@
-"""Shapes, and means over the landmarks that are visible."""
+"""Shapes, parts of batches, and means over the landmarks that are visible."""
+
+import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,3 +38,34 @@ def require_same_shape(name: str, tensor: Tensor, other_name: str, other: Tensor
             f"{tuple(tensor.shape)}."
         )
         raise ShapeError(msg)
+
+
+def first_part(images: Tensor, target: Any, fraction: float) -> tuple[Tensor, Any]:  # noqa: ANN401 # any task's target
+    """The first pictures of a batch, at least one, and their part of its target.
+
+    The target may be a tensor, or tuples, lists and dicts of tensors, each with the batch's length;
+    or a list that holds something for each picture.
+    """
+    if fraction >= 1 or len(images) == 0:
+        return images, target
+    batch = len(images)
+    count = max(1, math.ceil(fraction * batch))
+    return images[:count], _first(target, count, batch)
+
+
+def _first(value: Any, count: int, batch: int) -> Any:  # noqa: ANN401 # any nesting
+    if isinstance(value, Tensor):
+        return value[:count]
+    if isinstance(value, dict):
+        return {key: _first(part, count, batch) for key, part in value.items()}
+    if isinstance(value, list) and not _is_batched(value, batch):
+        return value[:count]
+    if isinstance(value, tuple | list):
+        return type(value)(_first(part, count, batch) for part in value)
+    return value
+
+
+def _is_batched(values: list[Any], batch: int) -> bool:
+    """Whether a list holds whole batches, not something for each picture."""
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    return bool(tensors) and all(len(tensor) == batch for tensor in tensors)

@@ -14,19 +14,22 @@ from advaug._checks import (
     check_error,
     check_images,
     check_not_negative,
+    check_schedule,
     check_structure,
     check_target_tensors,
     check_task,
     check_values,
 )
 from advaug._distributed import average, broadcast
+from advaug._learning import Due, Scene, Verdict, combine, judge, pull_of, trainable
 from advaug._precision import widen
-from advaug._ssim import mean_over_region, ssim_map
+from advaug._shapes import first_part
 from advaug.attacker import UNetAttacker
 from advaug.batch_norm import BatchNormPolicy, BatchNorms
 from advaug.controller import ReconstructionController
 from advaug.discriminator import PatchDiscriminator
 from advaug.isolation import Detector, private_randomness, unwrapped
+from advaug.modes import MODES, Lesson, Mode, choose_mode
 from advaug.pixels import PixelSpec
 from advaug.report import Health, RunningMeans, Similarity, StepLosses, StepReport, make_report
 from advaug.stepping import Stepper
@@ -35,6 +38,11 @@ from advaug.tasks import LandmarkTask, sum_of
 __all__ = ["AdversarialBatch", "SampleAdaptiveAdversary", "StepLosses"]
 
 Transform = Callable[[Tensor, Any], tuple[Tensor, Any]]
+NEVER_WENT_BACKWARD = (
+    "the loss of the last call must have gone through a backward before the next call, since that "
+    "is what teaches the attacker in mode 'fused', but it has not. Add it to your loss and call "
+    "`loss.backward()`, without `inputs=`, or use `mode='shared'`."
+)
 
 
 @dataclass(frozen=True)
@@ -88,12 +96,25 @@ class SampleAdaptiveAdversary(nn.Module):
         batch_norm: `"isolated"`, `"running"`, `"shared"` (the literal paper) or `"split"`; see
             `advaug.batch_norm`.
         transform: Handcrafted transform of the adversarial pictures and their target, after β is
-            known: a callable `(images, target) -> (images, target)`.
+            known: a callable `(images, target) -> (images, target)`. Attack and defence then see
+            different pictures, which takes mode `"alternating"`.
+        mode: `"alternating"` (the paper), `"shared"` or `"fused"`, which give the same gradients
+            from fewer passes of the detector; see `advaug.modes`. `"auto"` takes the cheapest that
+            is exact for the detector of each call, and `chosen_mode` says which.
+        attacker_every: The attacker learns in every so-manieth call alone; the others do without
+            the detector's feedback.
+        discriminator_every: Likewise for the discriminator.
+        adversarial_fraction: Part of each batch that gets adversarial twins: its first pictures.
         optimizer: From parameters to an optimizer, called once for the attacker and once for the
-            discriminator; by default Adam, 1e-4, betas .5 and .999.
+            discriminator; by default Adam, 1e-4, betas .5 and .999. PyTorch's `fused=True` kinds,
+            like the default, skip a step that overflowed without waiting for the device.
         loss_weight: Scale of the returned loss. `HeatmapTask`'s error is 65536 times a mean squared
             error, so beside `torch.nn.MSELoss()` use `1 / 65536`.
         seed: Seed of everything random in here; the processes of a run differ by themselves.
+
+    Attributes:
+        chosen_mode: How the last call ran; None before the first.
+        report: What the last step in which the attacker learned did; None before it.
 
     Raises:
         ValueError: If an option is unknown or out of range.
@@ -116,6 +137,10 @@ class SampleAdaptiveAdversary(nn.Module):
         adversarial_form: Literal["non_saturating", "minimax"] = "non_saturating",
         batch_norm: BatchNormPolicy = "isolated",
         transform: Transform | None = None,
+        mode: Mode | Literal["auto"] = "auto",
+        attacker_every: int = 1,
+        discriminator_every: int = 1,
+        adversarial_fraction: float = 1.0,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
         loss_weight: float = 1.0,
         seed: int = 0,
@@ -124,6 +149,8 @@ class SampleAdaptiveAdversary(nn.Module):
         check_task(task)
         check_choice("networks", networks, ("light", "paper"))
         check_choice("adversarial_form", adversarial_form, ("non_saturating", "minimax"))
+        check_choice("mode", mode, MODES)
+        check_schedule(mode, transform, attacker_every, discriminator_every, adversarial_fraction)
         if isinstance(beta, str):
             check_choice("beta", beta, ("adaptive", "semantic"), " or a number")
         paper = networks == "paper"
@@ -159,6 +186,11 @@ class SampleAdaptiveAdversary(nn.Module):
         self.adversarial_form: Literal["non_saturating", "minimax"] = adversarial_form
         self.batch_norms = BatchNorms(batch_norm, make_optimizer)
         self.transform = transform
+        self.mode: Mode | Literal["auto"] = mode
+        self.chosen_mode: Mode | None = None
+        self.attacker_every = attacker_every
+        self.discriminator_every = discriminator_every
+        self.adversarial_fraction = adversarial_fraction
         self.loss_weight = loss_weight
         self.running_means = RunningMeans()
         self.attacker_optimizer = make_optimizer(attacker.parameters())
@@ -167,6 +199,7 @@ class SampleAdaptiveAdversary(nn.Module):
         )
         self.report: StepReport | None = None
         self._stepper = Stepper()
+        self._pending: Lesson | None = None  # a fused step that waits for the caller's backward
         self._generator = torch.Generator().manual_seed(seed)
         self._calls = 0
 
@@ -180,11 +213,14 @@ class SampleAdaptiveAdversary(nn.Module):
 
         Returns:
             Scalar, the mean of β times the error on the adversarial pictures. Its graph reaches the
-            detector's parameters and nothing else.
+            detector's parameters and nothing else. In mode `"fused"` its backward is what teaches
+            attacker and discriminator, so call the adversary again only after it.
 
         Raises:
-            ValueError, TypeError: If an input is unfit, or gradients are disabled; nothing has
-                changed then. `ShapeError` is a ValueError.
+            ValueError, TypeError: If an input is unfit, gradients are disabled, or the mode does
+                not fit the detector; nothing has changed then. `ShapeError` is a ValueError.
+            RuntimeError: If the loss of the last call, in mode `"fused"`, never went through a
+                backward.
         """
         if not torch.is_grad_enabled():
             msg = (
@@ -192,6 +228,19 @@ class SampleAdaptiveAdversary(nn.Module):
                 "adversarial pictures alone use `adversary.attack(..., update=False)`."
             )
             raise ValueError(msg)
+        self.chosen_mode = choose_mode(
+            self.mode,
+            detector,
+            self.batch_norms.policy,
+            transformed=self.transform is not None,
+        )
+        images, target = first_part(images, target, self.adversarial_fraction)
+        if self.chosen_mode == "alternating":
+            return self._step_in_two_passes(detector, images, target)
+        return self._step_in_one_pass(detector, images, target)
+
+    def _step_in_two_passes(self, detector: Detector, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
+        """The paper's order: the detector sees I_adv for the attack, and again for the defence."""
         attack = self.attack(detector, images, target)
         with private_randomness(self._generator, images.device):
             adversarial = attack.images
@@ -201,6 +250,35 @@ class SampleAdaptiveAdversary(nn.Module):
             with self.batch_norms.defence(detector):
                 error = self.task.error(unwrapped(detector)(adversarial), target)
         return self.loss_weight * (attack.beta * error).mean()  # Eq. 8
+
+    def _step_in_one_pass(self, detector: Detector, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
+        """The detector sees I_adv once, for attack and defence; see `advaug.modes`."""
+        seen = self._look(images, target)
+        due = self._begin()
+        fused = self.chosen_mode == "fused" and due.attacker
+        lesson = Lesson()
+        with private_randomness(self._generator, images.device):
+            scene = self._draw(*seen, learning=due.attacker)
+            if fused:
+                lesson.tap(scene.adversarial)
+            with self.batch_norms.defence(detector):
+                error = self._error(detector, scene.adversarial, images.dtype, target)
+                push = None
+                if due.attacker and not fused:
+                    push = self._push(scene, error, keep_graph=True)
+            verdict = self._judge(scene, due)
+        weights = self.loss_weight * self._beta(verdict.similarity)
+        if not fused:
+            self._learn(scene, verdict, error.detach(), push, due)
+            return (weights * error).mean()  # Eq. 8
+
+        def teach(push: Tensor) -> None:
+            self._pending = None
+            self._learn(scene, verdict, error.detach(), self._stepper.scaled(push), due)
+
+        self._pending = lesson
+        least = self.loss_weight or 1.0
+        return lesson.loss(error, weights, least, self.relaxation, teach)  # Eq. 8
 
     @torch.enable_grad()
     def attack(
@@ -223,42 +301,44 @@ class SampleAdaptiveAdversary(nn.Module):
             The adversarial pictures and everything about them, detached.
 
         Raises:
-            ValueError, TypeError: As the call itself.
+            ValueError, TypeError, RuntimeError: As the call itself.
         """
-        clean, structure, mask = self._prepare(images, target)
-        if update and self._calls == 0:
-            broadcast(self)  # all processes of a run start from the same weights
+        seen = self._look(images, target)
+        due = self._begin() if update else Due(attacker=False, discriminator=False)
         with private_randomness(self._generator, images.device):
-            noise = torch.randn_like(clean[:, :1])
-            perturbed = clean + self.attacker(clean, self._guide(structure), noise)  # Eq. 2
-            # A leaf, where the gradients of all losses meet before one way back to the attacker.
-            adversarial = perturbed.detach().requires_grad_()
-            error, push = self._feedback(detector, adversarial, images.dtype, target, update)
-            similarity = _similarity(clean, adversarial.detach(), mask)
-            losses, accuracy = self._losses(clean, adversarial, structure, mask, error)
-            learned = (
-                self._learn(perturbed, adversarial, losses, push, similarity) if update else None
-            )
-        shown = self.pixels.from_unit(adversarial.detach()).to(images.dtype)
-        perturbation = adversarial.detach() - clean
-        beta = self._beta(similarity)
-        losses = StepLosses(*(loss.detach() for loss in losses))
-        if learned is not None:
-            self.report = make_report(
-                losses, similarity, error, beta, accuracy, perturbation, mask, *learned
-            )
-            self.running_means.update(self.report)
-            self.batch_norms.step()
-            self._calls += 1
+            scene = self._draw(*seen, learning=due.attacker)
+            error, push = torch.full_like(images[:, 0, 0, 0], torch.nan), None
+            if due.attacker or not update:
+                # The gradient is taken while the detector is on loan: one that checkpoints its
+                # activations computes again in the backward.
+                with self.batch_norms.feedback(detector):
+                    error = self._error(detector, scene.adversarial, images.dtype, target)
+                    push = self._push(scene, error) if due.attacker else None
+            verdict = self._judge(scene, due, update=update)
+        if update:
+            self._learn(scene, verdict, error.detach(), push, due)
+        adversarial = scene.adversarial.detach()
         return AdversarialBatch(
-            shown, perturbation, structure, mask, similarity.whole, beta, losses
+            images=self.pixels.from_unit(adversarial).to(images.dtype),
+            perturbation=adversarial - scene.clean,
+            structure=scene.structure,
+            mask=scene.mask,
+            ssim=verdict.similarity.whole,
+            beta=self._beta(verdict.similarity),
+            losses=self._losses(verdict, error.detach()),
         )
 
     def health(self) -> Health:
         """What is wrong with the run, in words; waits for the device."""
         return self.running_means.health()
 
-    def _prepare(self, images: Tensor, target: Any) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ANN401 # the task's
+    def compile(self, **options: Any) -> None:  # noqa: ANN401 # torch.compile's
+        """Compile attacker and discriminator in place, with `torch.compile`'s options."""
+        self.attacker.compile(**options)
+        if self.discriminator is not None:
+            self.discriminator.compile(**options)
+
+    def _look(self, images: Tensor, target: Any) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ANN401 # the task's
         """Check the inputs and give I in `[0, 1]`, S and M. No state moves."""
         check_images(images, next(self.attacker.parameters()))
         check_target_tensors(target, images)
@@ -273,121 +353,101 @@ class SampleAdaptiveAdversary(nn.Module):
                 check_values(clean, structure)
         return clean, structure, mask
 
-    def _feedback(
-        self,
-        detector: Detector,
-        adversarial: Tensor,
-        dtype: torch.dtype,
-        target: Any,  # noqa: ANN401 # the task's
-        update: bool,
-    ) -> tuple[Tensor, Tensor]:
-        """Error e of Eq. 3, which teaches the attacker and nobody else.
-
-        The gradient is taken while the detector is on loan: one that checkpoints its activations
-        computes again in the backward.
-
-        Returns:
-            e, `(B,)`, detached, and the gradient of L_F at I_adv (zero without `update`).
-        """
-        with self.batch_norms.feedback(detector):
-            output = unwrapped(detector)(self.pixels.from_unit(adversarial).to(dtype))
-            error = self.task.error(output, target)
-            check_error(error, len(adversarial), read=self._reads(adversarial.device))
-            if not update:
-                return error.detach(), torch.zeros_like(adversarial)
-            feedback = saat.feedback_loss(error, relaxation=self.relaxation)
-            return error.detach(), self._pull(feedback, adversarial)
-
-    def _losses(
-        self, clean: Tensor, adversarial: Tensor, structure: Tensor, mask: Tensor, error: Tensor
-    ) -> tuple[StepLosses, Tensor]:
-        """Eq. 3 to 6, per sample, and how often the discriminator is right.
-
-        One pass of the discriminator over the adversarial pictures serves Eq. 4 and Eq. 5.
-        """
-        feedback = saat.feedback_loss(error, relaxation=self.relaxation)
-        reconstruction = saat.semantic_reconstruction_loss(clean, adversarial, mask)
-        if self.discriminator is None:
-            none = torch.zeros_like(feedback)
-            return StepLosses(feedback, none, reconstruction, none), none
-        fake = self.discriminator(adversarial, self._guide(structure))
-        real = self.discriminator(clean, self._guide(structure))
-        losses = StepLosses(
-            feedback=feedback,
-            adversarial=saat.attacker_adversarial_loss(fake, form=self.adversarial_form),
-            reconstruction=reconstruction,
-            discriminator=saat.discriminator_loss(real, fake),
+    def _begin(self) -> Due:
+        """Get ready to learn, and say who does in this step."""
+        if self._pending is not None:
+            self._pending = None  # say it once: the next call goes on
+            raise RuntimeError(NEVER_WENT_BACKWARD)
+        if self._calls == 0:
+            broadcast(self)  # all processes of a run start from the same weights
+        self.batch_norms.step()  # with what the caller's last backward has left
+        return Due(
+            attacker=self._calls % self.attacker_every == 0,
+            discriminator=self.discriminator is not None
+            and self._calls % self.discriminator_every == 0,
         )
-        return losses, torch.cat([real.detach() > 0, fake.detach() < 0]).float()
+
+    def _draw(self, clean: Tensor, structure: Tensor, mask: Tensor, *, learning: bool) -> Scene:
+        """I_adv, Eq. 2."""
+        noise = torch.randn_like(clean[:, :1])
+        with torch.set_grad_enabled(learning):
+            perturbed = clean + self.attacker(clean, self._guide(structure), noise)
+        adversarial = perturbed.detach().requires_grad_(learning)
+        return Scene(clean, structure, mask, perturbed, adversarial)
+
+    def _error(self, detector: Detector, shown: Tensor, dtype: torch.dtype, target: Any) -> Tensor:  # noqa: ANN401 # the task's
+        """Error e of the detector, `(B,)`, with its graph."""
+        output = unwrapped(detector)(self.pixels.from_unit(shown).to(dtype))
+        error = self.task.error(output, target)
+        check_error(error, len(shown), read=self._reads(shown.device))
+        return error
+
+    def _push(self, scene: Scene, error: Tensor, *, keep_graph: bool = False) -> Tensor:
+        """Gradient of L_F, Eq. 3, at I_adv."""
+        feedback = saat.feedback_loss(error, relaxation=self.relaxation)
+        return pull_of(feedback, scene.adversarial, self._stepper, keep_graph=keep_graph)
+
+    def _judge(self, scene: Scene, due: Due, *, update: bool = True) -> Verdict:
+        return judge(
+            scene,
+            self.discriminator,
+            self._guide(scene.structure),
+            self._stepper,
+            form=self.adversarial_form,
+            weight=self.adversarial_weight,
+            due=due,
+            update=update,
+        )
 
     def _learn(
-        self,
-        perturbed: Tensor,
-        adversarial: Tensor,
-        losses: StepLosses,
-        push: Tensor,
-        similarity: Similarity,
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Step attacker (Eq. 7) and discriminator (Eq. 5).
-
-        Returns:
-            The gradient of each term of Eq. 7 at I_adv, and the weight of L_R, `(B,)`.
-        """
-        pulls = {
-            "feedback": push,
-            "reconstruction": self._pull(losses.reconstruction, adversarial),
-        }
-        weights = self._reconstruction_weights(similarity.semantic, **pulls)
-        pulls["reconstruction"] *= weights.view(-1, 1, 1, 1)
-        if self.discriminator is not None:
-            imitation = self.adversarial_weight * losses.adversarial
-            # The graph stays: Eq. 5 shares it.
-            pull = self._pull(imitation, adversarial, keep_graph=True)
-            if self.adversarial_limit is not None:
-                most = self.adversarial_limit * pulls["feedback"].norm()
-                pull = pull * (most / pull.norm().clamp(min=1e-20)).clamp(max=1.0)
-            pulls["adversarial"] = pull
+        self, scene: Scene, verdict: Verdict, error: Tensor, push: Tensor | None, due: Due
+    ) -> None:
+        """Step attacker (Eq. 7) and discriminator (Eq. 5), as far as they are due."""
+        ours = trainable(self.attacker) if due.attacker else []
+        theirs = trainable(self.discriminator) if due.discriminator else []
         # All gradients before the first step, which writes to weights that graphs still need.
-        ours, theirs = trainable(self.attacker), trainable(self.discriminator)
         gradients: list[Tensor] = []
-        if ours:
-            push = sum_of(pulls.values())
-            gradients += torch.autograd.grad(perturbed, ours, push, materialize_grads=True)
-        if theirs:
-            loss = self._stepper.scaled(losses.discriminator.mean())
-            gradients += torch.autograd.grad(loss, theirs, materialize_grads=True)
-        *gradients, mean = average([*gradients, similarity.semantic.mean()])
+        if push is not None:
+            pulls, weights = combine(
+                verdict,
+                push,
+                limit=self.adversarial_limit,
+                reconstruction_weight=self.reconstruction_weight,
+            )
+            total = sum_of(pulls.values())
+            if ours:
+                gradients += torch.autograd.grad(
+                    scene.perturbed, ours, total, materialize_grads=True
+                )
+            self.report = make_report(
+                self._losses(verdict, error),
+                verdict.similarity,
+                error,
+                self._beta(verdict.similarity),
+                verdict.accuracy,
+                scene.adversarial.detach() - scene.clean,
+                scene.mask,
+                pulls,
+                weights,
+            )
+            self.running_means.update(self.report)
+        semantic = verdict.similarity.semantic.mean()
+        *gradients, semantic = average([*gradients, *verdict.gradients, semantic])
         steps = [(self.attacker_optimizer, ours, gradients[: len(ours)])]
         if self.discriminator_optimizer is not None:
             steps.append((self.discriminator_optimizer, theirs, gradients[len(ours) :]))
         self._stepper.step([step for step in steps if step[1]])
-        if isinstance(self.reconstruction_weight, ReconstructionController):
-            self.reconstruction_weight.update(mean)
-        return pulls, weights
+        if due.attacker and isinstance(self.reconstruction_weight, ReconstructionController):
+            self.reconstruction_weight.update(semantic)
+        self._calls += 1
 
-    def _pull(self, loss: Tensor, adversarial: Tensor, *, keep_graph: bool = False) -> Tensor:
-        """Gradient of a loss's mean at I_adv."""
-        mean = self._stepper.scaled(loss.mean())
-        (pull,) = torch.autograd.grad(mean, adversarial, retain_graph=keep_graph, allow_unused=True)
-        if pull is None:
-            msg = (
-                "the detector's output must carry a graph to its input, but its error does not "
-                "depend on the pictures. Do not detach them on the way through the detector."
-            )
-            raise ValueError(msg)
-        return pull
+    def _losses(self, verdict: Verdict, error: Tensor) -> StepLosses:
+        feedback = saat.feedback_loss(error, relaxation=self.relaxation)
+        losses = (verdict.adversarial, verdict.reconstruction, verdict.discriminator)
+        return StepLosses(feedback, *(loss.detach() for loss in losses))
 
     def _guide(self, structure: Tensor) -> Tensor | None:
         return structure if self.structure else None
-
-    def _reconstruction_weights(
-        self, similarity: Tensor, feedback: Tensor, reconstruction: Tensor
-    ) -> Tensor:
-        """Weight of L_R for each sample, from the similarity and the gradients at I_adv."""
-        if isinstance(self.reconstruction_weight, ReconstructionController):
-            push, pull = (part.flatten(1).norm(dim=1) for part in (feedback, reconstruction))
-            return self.reconstruction_weight.weights(similarity, push, pull)
-        return torch.full_like(similarity, self.reconstruction_weight)
 
     def _beta(self, similarity: Similarity) -> Tensor:
         """β, Eq. 9 or its ablations."""
@@ -425,16 +485,4 @@ class SampleAdaptiveAdversary(nn.Module):
 
 
 def _adam(parameters: Iterable[nn.Parameter]) -> Optimizer:
-    return Adam(parameters, lr=1e-4, betas=(0.5, 0.999))
-
-
-def trainable(network: nn.Module | None) -> list[nn.Parameter]:
-    """The parameters of a network, if there is one, that learn."""
-    return [] if network is None else [p for p in network.parameters() if p.requires_grad]
-
-
-@torch.no_grad()
-def _similarity(clean: Tensor, adversarial: Tensor, mask: Tensor) -> Similarity:
-    """SSIM of Eq. 9, over the whole of M * I and over the semantic regions, from one map."""
-    similarity = ssim_map(mask * clean, mask * adversarial)
-    return Similarity(similarity.mean(dim=(1, 2, 3)), mean_over_region(similarity, mask))
+    return Adam(parameters, lr=1e-4, betas=(0.5, 0.999), fused=True)

@@ -52,7 +52,7 @@ class BatchNorms(nn.Module):
         if policy not in BATCH_NORM_POLICIES:
             msg = f"`batch_norm` must be one of {BATCH_NORM_POLICIES}, but got {policy!r}."
             raise ValueError(msg)
-        self.policy = policy
+        self.policy: BatchNormPolicy = policy
         self._make_optimizer = optimizer
         self._optimizer: Optimizer | None = None
         self.second = nn.ModuleList()
@@ -62,15 +62,8 @@ class BatchNorms(nn.Module):
     @contextlib.contextmanager
     def feedback(self, detector: Detector) -> Iterator[None]:
         """Run the detector to teach the attacker: nothing of anybody's moves."""
-        new = len(self.second) == 0
-        try:
-            with self._lend(detector, keep_own=False, keep_second=False):
-                yield
-        except BaseException:
-            if new:  # a detector that does not fit leaves no second set behind
-                self.second = nn.ModuleList()
-                self._optimizer = None
-            raise
+        with self._lend(detector, keep_own=False, keep_second=False):
+            yield
 
     @contextlib.contextmanager
     def defence(self, detector: Detector) -> Iterator[None]:
@@ -81,13 +74,20 @@ class BatchNorms(nn.Module):
     @contextlib.contextmanager
     def _lend(self, detector: Detector, *, keep_own: bool, keep_second: bool) -> Iterator[None]:
         """Apply the policy; say which running statistics, the detector's or ours, may move."""
-        with borrowed(detector, keep_buffers=keep_own) as modules:
-            norms = batch_norms(modules)
-            if self.policy == "running":
-                _evaluate(norms)
-            if self.policy == "split":
-                self._install(norms, keep_buffers=keep_second)
-            yield
+        new = len(self.second) == 0
+        try:
+            with borrowed(detector, keep_buffers=keep_own) as modules:
+                norms = batch_norms(modules)
+                if self.policy == "running":
+                    _evaluate(norms)
+                if self.policy == "split":
+                    self._install(norms, keep_buffers=keep_second)
+                yield
+        except BaseException:
+            if new:  # a detector that does not fit leaves no second set behind
+                self.second = nn.ModuleList()
+                self._optimizer = None
+            raise
 
     def step(self) -> None:
         """Update the second set with the gradients that the caller's backward left, if any."""

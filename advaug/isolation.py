@@ -87,8 +87,8 @@ def borrowed(detector: Detector, *, keep_buffers: bool = False) -> Iterator[list
 
     Args:
         detector: Any callable.
-        keep_buffers: True lets it write to its own buffers, so that BatchNorm's running statistics
-            move as in any training step.
+        keep_buffers: True gives it what was written to its buffers, so that BatchNorm's running
+            statistics move as in any training step; not after an exception.
 
     Yields:
         The detector's modules.
@@ -99,21 +99,38 @@ def borrowed(detector: Detector, *, keep_buffers: bool = False) -> Iterator[list
     buffers = [dict(module._buffers) for module in modules]
     copies: dict[int, torch.Tensor] = {}  # a buffer that two modules share stays shared
     try:
-        if not keep_buffers:
-            for module, own in zip(modules, buffers, strict=True):
-                for name, buffer in own.items():
-                    if buffer is not None:
-                        copy = copies.setdefault(id(buffer), buffer.detach().clone())
-                        module._buffers[name] = copy
+        for module, own in zip(modules, buffers, strict=True):
+            for name, buffer in own.items():
+                if buffer is not None:
+                    copy = copies.setdefault(id(buffer), buffer.detach().clone())
+                    module._buffers[name] = copy
         yield modules
+        if keep_buffers:
+            _hand_over(modules, buffers, copies)
     finally:
         for module, mode in zip(modules, modes, strict=True):
             module.training = mode
         for module, own in zip(modules, parameters, strict=True):
             module._parameters.update(own)
-        if not keep_buffers:
-            for module, own in zip(modules, buffers, strict=True):
-                module._buffers.update(own)
+        for module, own in zip(modules, buffers, strict=True):
+            module._buffers.update(own)
+
+
+@torch.no_grad()
+def _hand_over(
+    modules: list[nn.Module],
+    buffers: list[dict[str, torch.Tensor | None]],
+    copies: dict[int, torch.Tensor],
+) -> None:
+    """Write to the own buffers what the loan has written to their copies."""
+    for module, own in zip(modules, buffers, strict=True):
+        for name, buffer in own.items():
+            held = module._buffers[name]
+            if held is None or buffer is None or held is not copies[id(buffer)]:
+                own[name] = held  # the module has put another tensor in its place
+            else:
+                # As BatchNorm writes: a graph that has saved the buffer is not told.
+                buffer.data.copy_(held)
 
 
 @contextlib.contextmanager

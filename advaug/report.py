@@ -18,6 +18,9 @@ class StepLosses(NamedTuple):
         adversarial: L_A, Eq. 4; zero without a discriminator.
         reconstruction: L_R, Eq. 6.
         discriminator: L_D, Eq. 5, to be minimised; zero without a discriminator.
+
+    With `attacker_every` or `discriminator_every` above 1, NaN stands for what a step did not need
+    and so did not compute.
     """
 
     feedback: Tensor
@@ -42,8 +45,9 @@ class StepReport:
         feedback: L_F, Eq. 3.
         adversarial: L_A, Eq. 4.
         reconstruction: L_R, Eq. 6.
-        discriminator: L_D, Eq. 5 (to be minimised).
-        discriminator_accuracy: Share of real and adversarial pictures that it tells apart.
+        discriminator: L_D, Eq. 5 (to be minimised); NaN where it was not asked.
+        discriminator_accuracy: Share of real and adversarial pictures that it tells apart; NaN
+            likewise.
         ssim: SSIM of Eq. 9.
         semantic_ssim: SSIM of the semantic regions alone.
         beta: β, Eq. 9.
@@ -182,11 +186,15 @@ class RunningMeans(nn.Module):
     def update(self, report: StepReport) -> None:
         """Add a step: a plain mean at first, exponential with the horizon later.
 
-        A step with infinities, as when float16 overflows, counts as lost and changes no mean.
+        A step with infinities, as when float16 overflows, counts as lost and changes no mean. Where
+        the discriminator was not asked, its means stay.
         """
         self.steps += 1
         weight = (1 / self.steps.clamp(max=HORIZON)).to(self.values.dtype)
         latest = report.stacked().to(self.values)
+        for name in ("discriminator", "discriminator_accuracy"):
+            place = REPORT_NAMES.index(name)
+            latest[place] = torch.where(latest[place].isnan(), self.values[place], latest[place])
         whole = latest.isfinite().all()
         self.values.lerp_(torch.where(whole, latest, self.values), weight)
         self.lost.lerp_((~whole).to(self.lost), weight)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 __all__ = ["Stepper"]
@@ -32,13 +33,15 @@ class Stepper:
     ) -> None:
         """Step each optimizer with a gradient for each of its parameters.
 
-        Under float16 a step whose gradients overflow is skipped and the scale lowered.
+        A step whose gradients are not finite is skipped: with a scaler each optimizer's for itself,
+        and the scale is lowered; without one all together.
         """
+        broken = None if self._scaler is not None else _broken([g for *_, gs in steps for g in gs])
         for optimizer, parameters, gradients in steps:
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
             if self._scaler is None:
-                optimizer.step()
+                _step_unless(broken, optimizer)
             else:
                 self._scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
@@ -61,6 +64,30 @@ class Stepper:
             scaler = torch.amp.GradScaler(self._device)
             scaler.load_state_dict(values)
             self._scaler = scaler
+
+
+def _broken(gradients: Sequence[Tensor]) -> Tensor | None:
+    """1.0 where any gradient holds NaN or infinity, else 0.0, without waiting for the device."""
+    if not gradients:
+        return None
+    return get_total_norm(gradients).isfinite().logical_not().float()
+
+
+def _step_unless(broken: Tensor | None, optimizer: Optimizer) -> None:
+    """Step, or leave weights and optimizer as they are."""
+    if broken is None:
+        return
+    if not getattr(optimizer, "_step_supports_amp_scaling", False):
+        if not bool(broken):  # waits for the device
+            optimizer.step()
+        return
+    # PyTorch's fused optimizers take the decision on the device, as GradScaler has them do.
+    fused: Any = optimizer
+    fused.grad_scale, fused.found_inf = None, broken
+    try:
+        optimizer.step()
+    finally:
+        del fused.grad_scale, fused.found_inf
 
 
 def _in_float16(device: torch.device) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import gc
 import weakref
 
@@ -96,7 +97,7 @@ def test_the_loss_is_the_mean_of_beta_times_the_error_on_the_attacks_pictures(
         detector.append(nn.Linear(4, 2))
     task, images, target = task_and_batch(kind)
     adversary = tiny_adversary(
-        task, beta=beta, attacker=Noise(0.1), optimizer=sgd, loss_weight=0.25
+        task, mode="alternating", beta=beta, attacker=Noise(0.1), optimizer=sgd, loss_weight=0.25
     )
     batches = remember_attack(adversary, monkeypatch)
     twin = copy.deepcopy(detector)
@@ -290,7 +291,7 @@ def test_the_discriminators_pass_over_the_adversarial_pictures_runs_once():
 
 def test_the_pictures_that_teach_the_attacker_train_the_detector():
     detector = Recorder(HeatmapToy())
-    adversary = tiny_adversary(attacker=Recorder(tiny_attacker()))
+    adversary = tiny_adversary(attacker=Recorder(tiny_attacker()), mode="alternating")
     adversary(detector, *heatmap_batch())
     taught, trained = (args[0] for args, _ in detector.calls)
     assert torch.equal(taught, trained)
@@ -646,14 +647,18 @@ def test_the_shares_are_those_of_the_gradient_norms_at_the_adversarial_picture()
     assert sum(report[name] for name in norms) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["alternating", "shared", "fused"])
 @pytest.mark.parametrize("batch_norm", ["isolated", "running", "shared", "split"])
-def test_a_step_reads_nothing_back_from_the_device(batch_norm, monkeypatch):
+def test_a_step_reads_nothing_back_from_the_device(batch_norm, mode, monkeypatch):
     """Fake tensors have no values: `item`, `tolist`, `bool` and `nonzero` raise."""
     # Our own generator is on the CPU in any case; Adam's counters are there on an accelerator.
     monkeypatch.setattr(core, "private_randomness", lambda *_: contextlib.nullcontext())
-    adversary = tiny_adversary(batch_norm=batch_norm, optimizer=sgd)
+    optimizer = functools.partial(torch.optim.SGD, lr=0.1, fused=True)
+    adversary = tiny_adversary(batch_norm=batch_norm, optimizer=optimizer, mode=mode)
     monkeypatch.setattr(adversary, "_reads", lambda _: False)  # as after the first call
     detector, (images, heatmaps) = HeatmapToy(), heatmap_batch()
+    if mode == "fused":
+        detector.body[1] = nn.GroupNorm(2, 8)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         images, heatmaps = mode.from_tensor(images), mode.from_tensor(heatmaps)
         for _ in range(2):

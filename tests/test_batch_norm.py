@@ -26,7 +26,7 @@ def second(adversary):
 
 def seen_by(detector, adversary, images, heatmaps):
     """What goes into the detector's BatchNorm in each of the two passes, and what comes out."""
-    passes = []
+    passes, adversary.mode = [], "alternating"
     hook = detector.body[1].register_forward_hook(
         lambda _, given, out: passes.append((given[0].detach(), out.detach()))
     )

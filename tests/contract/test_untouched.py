@@ -222,16 +222,31 @@ def policies(*names):
     return pytest.mark.parametrize(("case", "batch_norm"), pairs, indirect=["case"])
 
 
+@pytest.mark.parametrize("mode", ["alternating", "shared"])
 @policies("running", "split")
-def test_after_the_whole_step(case, batch_norm):
+def test_after_the_whole_step(case, batch_norm, mode):
     detector, net, task, images, target = case
-    adversary = tiny_adversary(task, batch_norm=batch_norm)
+    adversary = tiny_adversary(task, batch_norm=batch_norm, mode=mode)
     settle(detector, images)
     preset_gradients(net)
     before = owned(net)
     for _ in range(2):
         adversary(detector, images, target)
     assert_untouched(net, before)
+
+
+@pytest.mark.parametrize("case", DETECTORS, indirect=True)
+def test_after_a_fused_step_and_its_backward_only_gradients_differ(case):
+    detector, net, task, images, target = case
+    adversary = tiny_adversary(task, batch_norm="running", mode="fused")
+    settle(detector, images)
+    before = owned(net)
+    loss = adversary(detector, images, target)
+    assert_untouched(net, before)
+    loss.backward()
+    after = owned(net)
+    assert any(grad is not None for grad in after["grads"].values())
+    assert differences({**before, "grads": None}, {**after, "grads": None}) == []
 
 
 @pytest.mark.parametrize("case", TELLING, indirect=True)
@@ -299,22 +314,29 @@ halfway = pytest.mark.parametrize(
 
 @halfway
 def test_after_an_exception(case, culprit, at):
-    raise_halfway(case, culprit, at, "isolated")
+    raise_halfway(case, culprit, at, "isolated", "alternating")
+
+
+@pytest.mark.parametrize("culprit", ["detector", "task"])
+@pytest.mark.parametrize("batch_norm", ["isolated", "running", "shared", "split"])
+def test_after_an_exception_in_the_only_pass(culprit, batch_norm):
+    net = MultiStageToy()
+    raise_halfway((net, net, *task_and_batch("heatmap")), culprit, 1, batch_norm, "auto")
 
 
 @halfway
-@pytest.mark.parametrize("batch_norm", ["running", "split"])
+@pytest.mark.parametrize("batch_norm", ["running", "shared", "split"])
 def test_after_an_exception_under_the_other_policies(culprit, at, batch_norm):
     net = MultiStageToy()
-    raise_halfway((net, net, *task_and_batch("heatmap")), culprit, at, batch_norm)
+    raise_halfway((net, net, *task_and_batch("heatmap")), culprit, at, batch_norm, "alternating")
 
 
-def raise_halfway(case, culprit, at, batch_norm):
+def raise_halfway(case, culprit, at, batch_norm, mode):
     """Call an adversary whose detector or task fails at its n-th use, and compare."""
     detector, net, task, images, target = case
     settle(detector, images)
     preset_gradients(net)
-    adversary = tiny_adversary(task, batch_norm=batch_norm)
+    adversary = tiny_adversary(task, batch_norm=batch_norm, mode=mode)
     if culprit == "detector":
         detector = Stop(detector, at)
     else:
