@@ -11,7 +11,7 @@ from advaug.augment import occlude
 from advaug.augment.masks import add_masks
 from advaug.evaluation.metrics import Normalizer, auc, failure_rate, nme
 
-__all__ = ["CONDITIONS", "Errors", "evaluate", "predict"]
+__all__ = ["CONDITIONS", "Condition", "Errors", "evaluate", "predict", "predict_under"]
 
 Condition = Callable[[Tensor, Tensor, Tensor], Tensor]
 Decode = Callable[[Any, tuple[int, int]], Tensor]
@@ -76,26 +76,22 @@ def predict(detector: nn.Module, decode: Decode, images: Tensor, *, batch_size: 
     return torch.cat(parts)
 
 
-def evaluate(
+def predict_under(
     detector: nn.Module,
     decode: Decode,
     images: Tensor,
     landmarks: Tensor,
-    visible: Tensor,
     *,
-    normalizer: Normalizer,
     conditions: Mapping[str, Condition] = CONDITIONS,
     batch_size: int = 64,
-) -> dict[str, Errors]:
-    """Errors of a detector under every condition.
+) -> dict[str, Tensor]:
+    """Landmarks `(B, N, 2)` in pixels, as a detector finds them under every condition.
 
     Args:
         detector: On the device of the pictures.
         decode: From the detector's output and `(height, width)` to landmarks in pixels.
         images: `(B, 3, H, W)` in `[0, 1]`.
-        landmarks: `(B, N, 2)` in pixels.
-        visible: `(B, N)` bool.
-        normalizer: Of the NME.
+        landmarks: `(B, N, 2)` in pixels: the true ones, which some conditions need.
         conditions: By name.
         batch_size: Pictures at a time.
     """
@@ -111,6 +107,37 @@ def evaluate(
                 strict=True,
             )
         ]
-        errors = nme(torch.cat(parts), landmarks, normalizer=normalizer, visible=visible)
-        found[name] = Errors(errors.cpu())
+        found[name] = torch.cat(parts)
     return found
+
+
+def evaluate(
+    detector: nn.Module,
+    decode: Decode,
+    images: Tensor,
+    landmarks: Tensor,
+    visible: Tensor,
+    *,
+    normalizer: Normalizer,
+    conditions: Mapping[str, Condition] = CONDITIONS,
+    batch_size: int = 64,
+) -> dict[str, Errors]:
+    """Errors of a detector under every condition.
+
+    Args:
+        detector: As for `predict_under`, like the others.
+        decode: From the detector's output to landmarks.
+        images: `(B, 3, H, W)` in `[0, 1]`.
+        landmarks: `(B, N, 2)` in pixels.
+        visible: `(B, N)` bool.
+        normalizer: Of the NME.
+        conditions: By name.
+        batch_size: Pictures at a time.
+    """
+    found = predict_under(
+        detector, decode, images, landmarks, conditions=conditions, batch_size=batch_size
+    )
+    return {
+        name: Errors(nme(preds, landmarks, normalizer=normalizer, visible=visible).cpu())
+        for name, preds in found.items()
+    }

@@ -15,7 +15,7 @@ from advaug._precision import widen
 from advaug.errors import ShapeError
 from advaug.schemes import SCHEMES
 
-__all__ = ["auc", "ced", "failure_rate", "nme"]
+__all__ = ["Normalizer", "auc", "ced", "failure_rate", "landmark_errors", "nme"]
 
 EyeDistance = Literal["inter_ocular", "inter_pupil"]
 BoxSize = Literal["box", "diagonal"]
@@ -53,17 +53,37 @@ def nme(
         ValueError: If `normalizer` is unknown or does not suit N, if a distance is not positive,
             or if a visible landmark is NaN, which the summaries would hide.
     """
+    return landmark_errors(preds, target, normalizer=normalizer, visible=visible).nanmean(dim=1)
+
+
+def landmark_errors(
+    preds: Tensor, target: Tensor, *, normalizer: Normalizer, visible: Tensor | None = None
+) -> Tensor:
+    """Normalised distance of each landmark, whose mean over the visible ones is the NME.
+
+    Args:
+        preds: As for `nme`, like all arguments.
+        target: True landmarks.
+        normalizer: The distance d.
+        visible: `(B, N)` bool.
+
+    Returns:
+        `(B, N)`, a fraction; NaN where a landmark is not visible.
+
+    Raises:
+        ShapeError, ValueError: As `nme`.
+    """
     preds = widen(preds)
     target = target.to(preds.dtype)
     visible = _require_landmarks(preds, target, visible)
     _require_no_nan("preds", preds, visible)
     _require_no_nan("target", target, visible)
-    distance = torch.linalg.vector_norm(preds - target, dim=-1)
-    mean = torch.where(visible, distance, 0).sum(dim=1) / visible.sum(dim=1)
     size = _normalizer_distance(target, visible, normalizer)
     measurable = visible.any(dim=1)
     _require_positive(size, measurable)
-    return mean / torch.where(measurable, size, 1)
+    distance = torch.linalg.vector_norm(preds - target, dim=-1)
+    distance = distance / torch.where(measurable, size, 1)[:, None]
+    return torch.where(visible, distance, torch.nan)
 
 
 def failure_rate(errors: Tensor, *, threshold: float = 0.1) -> float:

@@ -15,6 +15,7 @@ from advaug.evaluation.metrics import ced
 __all__ = ["format_table", "plot_ced", "plot_curves", "plot_gallery"]
 
 PERTURBATION_GAIN = 2.0  # a perturbation of a quarter of the range shows as black or white
+LABELS = {"nme": "NME", "failure_rate": "FR@0.1", "auc": "AUC@0.1"}
 CURVES = {
     "loss": "training loss",
     "error": "detector's error on I_adv",
@@ -29,14 +30,17 @@ CURVES = {
 
 
 def format_table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """A Markdown table: a row a run, and NME, failure rate and AUC for each condition.
+    """A Markdown table: a row a run, and its measures for each condition.
 
     Args:
-        results: Run, condition, and "nme", "failure_rate", "auc" as fractions; shown in percent.
+        results: Run, condition, and measures such as "nme" as fractions, the same ones everywhere;
+            shown in percent.
     """
-    conditions = list(next(iter(results.values())))
-    measures = {"nme": "NME %", "failure_rate": "FR@0.1 %", "auc": "AUC@0.1 %"}
-    header = ["run"] + [f"{name} {label}" for name in conditions for label in measures.values()]
+    conditions = next(iter(results.values()))
+    measures = list(next(iter(conditions.values())))
+    header = ["run"] + [
+        f"{name} {LABELS.get(key, key)} %" for name in conditions for key in measures
+    ]
     rows = [
         [run] + [f"{100 * found[name][key]:.2f}" for name in conditions for key in measures]
         for run, found in results.items()

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,15 +18,27 @@ from advaug.adversary import SampleAdaptiveAdversary
 from advaug.attacker import UNetAttacker
 from advaug.augment import HandcraftedAugmentation
 from advaug.datasets import Faces300W, LandmarkSample, PtsFolder, SyntheticFaces
+from advaug.datasets.pictures import CroppedPictures
 from advaug.errors import DatasetError
-from advaug.evaluation.evaluate import Errors, evaluate
+from advaug.evaluation.evaluate import CONDITIONS, Errors, predict_under
+from advaug.evaluation.metrics import nme
 from advaug.evaluation.report import format_table, plot_ced, plot_curves, plot_gallery
 from advaug.schemes import FACE_68
 from advaug.training.codecs import Codec
-from advaug.training.data import InMemoryLandmarks
+from advaug.training.data import Batch, InMemoryLandmarks
+from advaug.training.problem import Problem
 from advaug.training.trainer import Trainer, TrainingConfig, write_json
 
-__all__ = ["Experiment", "MakeDetector", "Recipe", "add_arguments", "experiment_from", "run"]
+__all__ = [
+    "Experiment",
+    "MakeDetector",
+    "Recipe",
+    "add_arguments",
+    "experiment_from",
+    "hold_back",
+    "read_faces",
+    "run",
+]
 
 MakeDetector = Callable[[Tensor], nn.Module]
 """From the mean shape `(N, 2)` of the training pictures, in their pixels, to a detector."""
@@ -73,7 +85,7 @@ class Experiment:
     """What the two runs of a comparison share.
 
     Attributes:
-        data: "synthetic", "pts" or "300w".
+        data: Kind of the pictures, such as "synthetic".
         root: Folder of the pictures.
         recipe: How.
         seed: Of everything random.
@@ -82,6 +94,7 @@ class Experiment:
         resume: Whether to go on with what the folder holds.
         arms: Which runs: "plain", "saat" or both.
         skip_broken: Whether broken files are left out.
+        annotations: File of what is in the pictures, for kinds that have one.
     """
 
     data: str
@@ -93,13 +106,21 @@ class Experiment:
     resume: bool
     arms: tuple[str, ...]
     skip_broken: bool
+    annotations: Path | None = None
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the arguments that all examples have."""
+def add_arguments(
+    parser: argparse.ArgumentParser, kinds: Sequence[str] = ("synthetic", "pts", "300w")
+) -> None:
+    """Give a parser the arguments that all examples have.
+
+    Args:
+        parser: Of the example.
+        kinds: What `--data` may be, the default first.
+    """
     add = parser.add_argument
-    add("--data", choices=("synthetic", "pts", "300w"), default="synthetic")
-    add("--root", type=Path, help="folder of the pictures, for --data pts and 300w")
+    add("--data", choices=kinds, default=kinds[0])
+    add("--root", type=Path, help="folder of the pictures, for all data that is not synthetic")
     add("--preset", choices=("small", "paper"), default="small", help="paper: the paper's recipe")
     add("--steps", type=int, help="optimizer steps of each run")
     add("--batch-size", type=int)
@@ -146,11 +167,73 @@ def experiment_from(arguments: argparse.Namespace, small: Recipe) -> Experiment:
         resume=arguments.resume,
         arms=("plain",) if arguments.no_saat else arms,
         skip_broken=arguments.skip_broken,
+        annotations=getattr(arguments, "annotations", None),
     )
 
 
+def read_faces(experiment: Experiment) -> Problem:
+    """The problem of the examples on faces: 68 landmarks, clean, masked and occluded.
+
+    Raises:
+        DatasetError: If the pictures cannot be used.
+    """
+    train, test = _faces(experiment)
+    return Problem(train, test, FACE_68, CONDITIONS, _measure_faces, "inter-ocular distance")
+
+
+def _measure_faces(preds: Tensor, batch: Batch) -> Errors:
+    errors = nme(preds, batch.landmarks, normalizer="inter_ocular", visible=batch.visible)
+    return Errors(errors.cpu())
+
+
+def _faces(
+    experiment: Experiment,
+) -> tuple[Dataset[LandmarkSample], Dataset[LandmarkSample]]:
+    """Training and test pictures."""
+    size, root, skip = experiment.recipe.image_size, experiment.root, experiment.skip_broken
+    if experiment.data == "synthetic":
+        return (
+            SyntheticFaces(SYNTHETIC_TRAIN, split="train", image_size=size, seed=experiment.seed),
+            SyntheticFaces(SYNTHETIC_VAL, split="val", image_size=size, seed=experiment.seed),
+        )
+    assert root is not None
+    if experiment.data == "300w":
+        return (
+            Faces300W(root, "train", image_size=size, skip_broken=skip),
+            Faces300W(root, "full", image_size=size, skip_broken=skip),
+        )
+    if (root / "train").is_dir() and (root / "val").is_dir():
+        return (
+            PtsFolder(root / "train", image_size=size, skip_broken=skip),
+            PtsFolder(root / "val", image_size=size, skip_broken=skip),
+        )
+    return hold_back(PtsFolder(root, image_size=size, skip_broken=skip))
+
+
+def hold_back(dataset: CroppedPictures) -> tuple[Subset[LandmarkSample], Subset[LandmarkSample]]:
+    """Hold back the last fifth by path, so that samples that belong together stay on one side.
+
+    Those of one picture do in any case.
+
+    Raises:
+        DatasetError: If nothing would be left on a side.
+    """
+    border = len(dataset) - len(dataset) // HELD_BACK
+    while 0 < border < len(dataset) and dataset.paths[border] == dataset.paths[border - 1]:
+        border -= 1
+    if border in (0, len(dataset)):
+        msg = f"`--root` must hold at least {HELD_BACK} pictures, but got {len(dataset)} samples."
+        raise DatasetError(msg)
+    held_back = len(dataset) - border
+    print(f"no split of its own: the last {held_back} of {len(dataset)} samples are for measuring")
+    return Subset(dataset, range(border)), Subset(dataset, range(border, len(dataset)))
+
+
 def run(
-    experiment: Experiment, make_detector: MakeDetector, codec: Codec
+    experiment: Experiment,
+    make_detector: MakeDetector,
+    codec: Codec,
+    read: Callable[[Experiment], Problem] = read_faces,
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Train every arm, measure it, and write everything to the output folder.
 
@@ -159,9 +242,10 @@ def run(
         make_detector: Builds the detector, with fresh weights from the global random state. Gets
             the mean shape `(N, 2)` of the training pictures, which most detectors need not know.
         codec: What the detector learns from and gives.
+        read: Gives what is to be learnt.
 
     Returns:
-        Arm, condition, and NME, failure rate and AUC as fractions; also in `metrics.json`.
+        Arm, condition, and measures such as the NME as fractions; also in `metrics.json`.
 
     Raises:
         DatasetError: If the pictures cannot be used.
@@ -169,22 +253,22 @@ def run(
     """
     _rehearse(experiment, make_detector, codec)
     engine = _accelerator(experiment)
-    train_set, test_set = _datasets(experiment)
+    problem = read(experiment)
     if engine.is_main_process:
         _claim(experiment)
     engine.wait_for_everyone()
-    train = InMemoryLandmarks(train_set, engine.device, title="training pictures")
-    test = InMemoryLandmarks(test_set, engine.device, title="test pictures")
+    train = InMemoryLandmarks(problem.train, engine.device, title="training pictures")
+    test = InMemoryLandmarks(problem.test, engine.device, title="test pictures")
     engine.print(
         f"{len(train)} pictures to train on, {len(test)} to measure on, device {engine.device}"
     )
     errors: dict[str, dict[str, Errors]] = {}
     histories = {}
     for arm in experiment.arms:
-        trainer = _trainer(experiment, arm, make_detector, codec, train)
+        trainer = _trainer(experiment, arm, make_detector, codec, train, problem)
         detector = trainer.fit(title=f"{arm:5}", resume=experiment.resume)
         histories[arm] = trainer.progress.history
-        errors[arm] = _measure(detector, codec, test)
+        errors[arm] = _measure(detector, codec, test, problem)
         if engine.is_main_process:
             _save_weights(detector, experiment.output / arm / "detector.safetensors")
             if trainer.adversary is not None:
@@ -199,22 +283,19 @@ def run(
         plot_ced(errors, experiment.output / "ced.png")
         plot_curves(histories, experiment.output / "curves.png")
     engine.print(
-        f"\n{format_table(results)}\n\n"
-        f"NME by inter-ocular distance; everything is in {experiment.output}/"
+        f"\n{format_table(results)}\n\nNME by {problem.unit}; everything is in {experiment.output}/"
     )
     return results
 
 
-def _measure(detector: nn.Module, codec: Codec, data: InMemoryLandmarks) -> dict[str, Errors]:
+def _measure(
+    detector: nn.Module, codec: Codec, data: InMemoryLandmarks, problem: Problem
+) -> dict[str, Errors]:
     batch = data[slice(None)]
-    return evaluate(
-        detector,
-        codec.decode,
-        batch.images,
-        batch.landmarks,
-        batch.visible,
-        normalizer="inter_ocular",
+    found = predict_under(
+        detector, codec.decode, batch.images, batch.landmarks, conditions=problem.conditions
     )
+    return {name: problem.measure(preds, batch) for name, preds in found.items()}
 
 
 @torch.no_grad()
@@ -264,41 +345,6 @@ def _free_name(folder: Path) -> Path:
     return aside
 
 
-def _datasets(
-    experiment: Experiment,
-) -> tuple[Dataset[LandmarkSample], Dataset[LandmarkSample]]:
-    """Training and test pictures."""
-    size, root, skip = experiment.recipe.image_size, experiment.root, experiment.skip_broken
-    if experiment.data == "synthetic":
-        return (
-            SyntheticFaces(SYNTHETIC_TRAIN, split="train", image_size=size, seed=experiment.seed),
-            SyntheticFaces(SYNTHETIC_VAL, split="val", image_size=size, seed=experiment.seed),
-        )
-    assert root is not None
-    if experiment.data == "300w":
-        return (
-            Faces300W(root, "train", image_size=size, skip_broken=skip),
-            Faces300W(root, "full", image_size=size, skip_broken=skip),
-        )
-    if (root / "train").is_dir() and (root / "val").is_dir():
-        return (
-            PtsFolder(root / "train", image_size=size, skip_broken=skip),
-            PtsFolder(root / "val", image_size=size, skip_broken=skip),
-        )
-    return _split(PtsFolder(root, image_size=size, skip_broken=skip))
-
-
-def _split(dataset: PtsFolder) -> tuple[Dataset[LandmarkSample], Dataset[LandmarkSample]]:
-    """Hold back the last fifth by path, so that pictures of one person stay on one side."""
-    held_back = len(dataset) // HELD_BACK
-    if held_back < 1:
-        msg = f"`--root` must hold at least {HELD_BACK} pictures, but got {len(dataset)}."
-        raise DatasetError(msg)
-    print(f"no folders train/ and val/: the last {held_back} of {len(dataset)} are for measuring")
-    border = len(dataset) - held_back
-    return Subset(dataset, range(border)), Subset(dataset, range(border, len(dataset)))
-
-
 def _accelerator(experiment: Experiment) -> Accelerator:
     if experiment.device == "cuda" and not torch.cuda.is_available():
         msg = "`--device cuda` needs a CUDA device, but PyTorch finds none. Use `--device cpu`."
@@ -312,6 +358,7 @@ def _trainer(
     make_detector: MakeDetector,
     codec: Codec,
     data: InMemoryLandmarks,
+    problem: Problem,
 ) -> Trainer:
     """One arm's trainer; both arms start from the same weights and see the same pictures."""
     recipe = experiment.recipe
@@ -336,7 +383,7 @@ def _trainer(
         checkpoint_every=max(500, recipe.steps // 50),
     )
     augmentation = HandcraftedAugmentation(
-        flip_permutation=FACE_68.flip_permutation, seed=experiment.seed
+        flip_permutation=problem.scheme.flip_permutation, seed=experiment.seed
     )
     return Trainer(
         detector,

@@ -1,0 +1,226 @@
+"""How good predicted poses are: PCK, PCKh, OKS, and OKS-AP by pycocotools (the extra `pose`).
+
+`pck` and `pckh` give 1, 0 or NaN for each landmark, so that `.nanmean()` is the score of a data set
+and `.nanmean(dim=0)` that of each landmark. Scores are fractions; tables print percent.
+"""
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from advaug.datasets.people import read_json
+from advaug.errors import ShapeError
+from advaug.evaluation.evaluate import Errors
+from advaug.evaluation.metrics import Normalizer, landmark_errors
+from advaug.schemes import MPII_16
+
+__all__ = [
+    "COCO_SIGMAS",
+    "PoseErrors",
+    "oks",
+    "oks_average_precision",
+    "pck",
+    "pckh",
+    "require_pycocotools",
+]
+
+# How far apart annotators are, as a part of the person's size: of the COCO keypoint challenge.
+_HEAD, _ARMS, _LEGS = (0.026, 0.025, 0.035), (0.079, 0.072, 0.062), (0.107, 0.087, 0.089)
+COCO_SIGMAS = (_HEAD[0], *(s for s in (*_HEAD[1:], *_ARMS, *_LEGS) for _ in ("left", "right")))
+"""OKS's sigma of each landmark of `COCO_17`."""
+
+HEAD_FACTOR = 0.6  # from the diagonal of MPII's head boxes to the length of a head
+NOT_IN_MPII_MEAN = [6, 7]  # pelvis and thorax
+_SUMMARY = {"AP": 0, "AP50": 1, "AP75": 2, "AR": 5}  # where pycocotools keeps them
+
+
+@dataclass(frozen=True)
+class PoseErrors(Errors):
+    """The errors of one detector of poses under one condition.
+
+    Attributes:
+        scores: What else was measured, such as "PCK@0.1", as fractions.
+    """
+
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, float]:
+        """NME and the scores, all as fractions."""
+        return {"nme": self.values.nanmean().item(), **self.scores}
+
+
+def pck(
+    preds: Tensor,
+    target: Tensor,
+    *,
+    normalizer: Normalizer,
+    threshold: float = 0.2,
+    visible: Tensor | None = None,
+) -> Tensor:
+    r"""Percentage of correct keypoints: which landmarks are near enough.
+
+    Args:
+        preds: Predicted landmarks, `(B, N, 2)`, in any unit.
+        target: True landmarks, same shape and unit.
+        normalizer: What distances are divided by, as for `nme`: for instance the pair of a shoulder
+            and the opposite hip (torso), or `(B,)` distances.
+        threshold: Largest distance that is correct, as a part of the normaliser.
+        visible: `(B, N)` bool; landmarks that are False are NaN in the result.
+
+    Returns:
+        `(B, N)`: 1 where correct, 0 where not, NaN where not visible.
+
+    Raises:
+        ShapeError: If a shape does not fit.
+        ValueError: As `nme`, or if `threshold` is not positive.
+    """
+    if not threshold > 0:
+        message = f"`threshold` must be positive, but got {threshold}. Pass 0.2 for PCK@0.2."
+        raise ValueError(message)
+    errors = landmark_errors(preds, target, normalizer=normalizer, visible=visible)
+    return torch.where(errors.isnan(), torch.nan, (errors <= threshold).to(errors.dtype))
+
+
+def pckh(
+    preds: Tensor,
+    target: Tensor,
+    *,
+    head_sizes: Tensor,
+    threshold: float = 0.5,
+    visible: Tensor | None = None,
+) -> Tensor:
+    """PCK of MPII: distances in units of the head, pelvis and thorax left out of the mean.
+
+    Args:
+        preds: `(B, 16, 2)`, in any unit.
+        target: Same shape and unit.
+        head_sizes: `(B,)`: diagonals of the head boxes in the same unit, of which 0.6 is 1.
+        threshold: Largest distance that is correct, in these units.
+        visible: `(B, 16)` bool.
+
+    Returns:
+        `(B, 16)` as `pck`; NaN for pelvis and thorax as well, so that `.nanmean()` is MPII's mean.
+
+    Raises:
+        ShapeError: If a shape does not fit.
+        ValueError: As `pck`.
+    """
+    if preds.ndim != 3 or preds.shape[1] != MPII_16.num_landmarks:
+        message = f"`preds` must be (B, 16, 2), but got {tuple(preds.shape)}. Use `pck` for others."
+        raise ShapeError(message)
+    correct = pck(
+        preds, target, normalizer=HEAD_FACTOR * head_sizes, threshold=threshold, visible=visible
+    )
+    correct[:, NOT_IN_MPII_MEAN] = torch.nan
+    return correct
+
+
+def oks(
+    preds: Tensor,
+    target: Tensor,
+    *,
+    area: Tensor,
+    sigmas: Sequence[float] = COCO_SIGMAS,
+    visible: Tensor | None = None,
+) -> Tensor:
+    r"""Object keypoint similarity of each sample.
+
+    $$ \mathrm{OKS}_i = \frac{1}{N_i} \sum_n \exp \frac{-d_n^2}{2 A_i (2 \sigma_n)^2} $$
+
+    Args:
+        preds: Predicted landmarks, `(B, N, 2)`, in pixels.
+        target: True landmarks, same shape and unit.
+        area: `(B,)`: A, the person's area in square pixels.
+        sigmas: σ, one a landmark.
+        visible: `(B, N)` bool; landmarks that are False do not count.
+
+    Returns:
+        `(B,)` in `[0, 1]`; NaN for a sample without any visible landmark.
+
+    Raises:
+        ShapeError: If a shape does not fit.
+        ValueError: If an area is not positive, or a visible landmark is NaN.
+    """
+    errors = landmark_errors(preds, target, normalizer=area.sqrt(), visible=visible)
+    if len(sigmas) != errors.shape[1]:
+        message = (
+            f"`sigmas` must be one for each of the {errors.shape[1]} landmarks, but got "
+            f"{len(sigmas)}. Pass those of this scheme."
+        )
+        raise ShapeError(message)
+    scale = 2 * torch.tensor(sigmas, dtype=errors.dtype, device=errors.device)
+    return torch.exp(-((errors / scale) ** 2) / 2).nanmean(dim=1)
+
+
+def oks_average_precision(
+    annotations: Path,
+    results: Sequence[Mapping[str, Any]],
+    *,
+    sigmas: Sequence[float] = COCO_SIGMAS,
+) -> dict[str, float]:
+    """OKS-AP over the pictures that have a result, by pycocotools.
+
+    Args:
+        annotations: A json of COCO keypoints.
+        results: In COCO's format, as `CocoKeypoints.results` gives them.
+        sigmas: One a keypoint.
+
+    Returns:
+        "AP" (mean over OKS .50:.05:.95), "AP50", "AP75" and "AR", as fractions.
+
+    Raises:
+        DatasetError: If the file cannot be read.
+        ImportError: If pycocotools is not installed.
+        ValueError: If there are no results.
+    """
+    coco, evaluation = require_pycocotools()
+    if not results:
+        message = "`results` must hold at least one prediction, but got none."
+        raise ValueError(message)
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
+        truth = coco()
+        truth.dataset = _complete(Path(annotations))
+        truth.createIndex()
+        run = evaluation(truth, truth.loadRes([dict(each) for each in results]), "keypoints")
+        run.params.kpt_oks_sigmas = np.array(sigmas)
+        run.params.imgIds = sorted({each["image_id"] for each in results})
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    return {name: float(run.stats[index]) for name, index in _SUMMARY.items()}
+
+
+def _complete(path: Path) -> dict[str, Any]:
+    """Read a json and add the two fields that pycocotools insists on and tools leave out."""
+    content = read_json(path)
+    for annotation in content["annotations"]:
+        visible = annotation.get("keypoints", [])[2::3]
+        annotation.setdefault("num_keypoints", sum(flag > 0 for flag in visible))
+        if "bbox" in annotation:
+            annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
+    return content
+
+
+def require_pycocotools() -> tuple[Any, Any]:
+    """Give pycocotools' classes of annotations and of evaluations.
+
+    Raises:
+        ImportError: If pycocotools is not installed.
+    """
+    try:
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+    except ImportError as error:
+        message = (
+            f"pycocotools must be installed for OKS-AP, but got: {error}. Run "
+            '`pip install "advaug[pose]"`.'
+        )
+        raise ImportError(message) from error
+    return COCO, COCOeval
