@@ -28,9 +28,11 @@ def resize_landmarks(landmarks: Tensor, size: tuple[int, int], new_size: tuple[i
     Returns:
         Same shape, in pixels of the second grid.
     """
-    ratio = [new_size[1] / size[1], new_size[0] / size[0]]
-    scale = torch.tensor(ratio, dtype=landmarks.dtype, device=landmarks.device)
-    return (landmarks + 0.5) * scale - 0.5
+    x, y = landmarks.unbind(-1)
+    # By numbers: a tensor made of them would have to wait for the device.
+    x = (x + 0.5) * (new_size[1] / size[1]) - 0.5
+    y = (y + 0.5) * (new_size[0] / size[0]) - 0.5
+    return torch.stack([x, y], dim=-1)
 
 
 def resize_heatmaps(heatmaps: Tensor, size: tuple[int, int]) -> Tensor:

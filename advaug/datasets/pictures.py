@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from advaug.datasets.crop import SquareCrop, crop_sample, require_image_size
+from advaug.datasets.cut import CutSample, cut_square, request_reduced
 from advaug.datasets.sample import LandmarkSample
 from advaug.errors import DatasetError
 from advaug.schemes import SCHEMES, LandmarkScheme
@@ -130,16 +132,37 @@ class CroppedPictures(Dataset[LandmarkSample]):
         )
         # In NumPy: torch would wake its threads, which costs more than it saves on one picture.
         image = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
-        # Pixel k covers k - 0.5 to k + 0.5.
-        inside = ((landmarks >= -0.5) & (landmarks <= self._image_size - 0.5)).all(axis=1)
-        if picture.visible is not None:
-            inside &= picture.visible
-        return LandmarkSample(
-            torch.from_numpy(image),
-            torch.from_numpy(landmarks.astype(np.float32)),
-            torch.from_numpy(inside),
-        )
+        return LandmarkSample(torch.from_numpy(image), *self._seen(picture, landmarks))
 
     def crop(self, index: int) -> SquareCrop:
         """Give the crop of a sample, whose `to_picture` maps predictions to the original."""
         return SquareCrop.from_box(self._pictures[index].box, self._image_size)
+
+    def annotation(self, index: int) -> tuple[Tensor, Tensor]:
+        """Give `landmarks` and `visible` of a sample without reading its picture."""
+        picture = self._pictures[index]
+        return self._seen(picture, self.crop(index).to_crop(picture.landmarks))
+
+    def cut(self, index: int) -> CutSample:
+        """Read one picture and cut it around its square, which is left to the device.
+
+        Returns:
+            The same landmarks as those of the sample.
+
+        Raises:
+            DatasetError: As for the sample.
+        """
+        with _opened(self._pictures[index].path) as image:
+            crop = request_reduced(image, self.crop(index))
+            pixels = _to_rgb(image)
+        return CutSample(*cut_square(pixels, crop), *self.annotation(index))
+
+    def _seen(
+        self, picture: AnnotatedPicture, landmarks: NDArray[np.float64]
+    ) -> tuple[Tensor, Tensor]:
+        """Give `landmarks`, which are in the crop, and `visible` as a sample has them."""
+        # Pixel k covers k - 0.5 to k + 0.5.
+        inside = ((landmarks >= -0.5) & (landmarks <= self._image_size - 0.5)).all(axis=1)
+        if picture.visible is not None:
+            inside &= picture.visible
+        return torch.from_numpy(landmarks.astype(np.float32)), torch.from_numpy(inside)
