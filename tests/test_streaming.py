@@ -1,5 +1,7 @@
 """Streamed pictures: those of `InMemoryLandmarks` in the same order, whoever reads them."""
 
+import argparse
+import json
 import os
 import signal
 
@@ -28,6 +30,7 @@ from advaug.detectors import HourglassNet
 from advaug.errors import DatasetError, ShapeError
 from advaug.schemes import FACE_68
 from advaug.training import HeatmapCodec, InMemoryLandmarks, Trainer, TrainingConfig, streaming
+from advaug.training.experiment import Recipe, add_arguments, experiment_from, run
 from advaug.training.streaming import StreamedLandmarks, hold_or_stream
 
 SIDE = 32
@@ -247,7 +250,7 @@ def test_a_blob_at_a_landmark_is_found_at_the_mapped_landmark(
     corner = [at + 0.5 - side * (0.5 + shift) for at, shift in zip(centre, off, strict=True)]
     crop = SquareCrop(*corner, side, image_size)
     path = tmp_path_factory.getbasetemp() / f"blob.{form}"
-    picture.save(path, form, **({"quality": 95} if form == "JPEG" else {}))
+    picture.save(path, form, quality=95, compress_level=0)
     with Image.open(path) as opened:
         weights = halves(picture, crop, opened=opened)[..., 0].numpy().astype(np.float64)
     weights[weights < 3] = 0  # what JPEG leaves around
@@ -333,3 +336,29 @@ def test_same_pictures_on_a_gpu_without_waiting_for_it(faces):
         torch.testing.assert_close(batch.images.cpu(), expected.batch(step, 3).images)
         assert torch.equal(batch.landmarks.cpu(), expected.batch(step, 3).landmarks)
     streamed.close()
+
+
+def parsed(*words):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    small = Recipe(steps=2, batch_size=2, image_size=SIDE, learning_rate=1e-3)
+    return experiment_from(parser.parse_args(words), small)
+
+
+def test_the_examples_stream_when_told_to(folder, tmp_path):
+    words = ("--data", "pts", "--root", str(folder), "--output", str(tmp_path / "run"), "--no-saat")
+
+    def make_detector(_):
+        return HourglassNet(68, width=8, depth=2, out_stride=4)
+
+    run(parsed(*words, "--stream", "--workers", "0"), make_detector, HeatmapCodec(4))
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["stream"] is True
+    assert "workers" not in settings  # another number of them reads the same
+    with pytest.raises(ValueError, match="differs in stream: True there, False here"):
+        run(parsed(*words, "--resume"), make_detector, HeatmapCodec(4))
+
+
+def test_a_negative_number_of_workers_is_refused():
+    with pytest.raises(ValueError, match="`--workers` must not be negative, but got -2"):
+        parsed("--workers", "-2")

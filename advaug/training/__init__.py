@@ -1,7 +1,8 @@
 """The trainer that the examples share. Needs the extra `examples`."""
 
 from advaug.training.codecs import Codec, CoordinateCodec, HeatmapCodec
-from advaug.training.data import Batch, InMemoryLandmarks
+from advaug.training.data import Batch, InMemoryLandmarks, TrainingPictures
+from advaug.training.streaming import StreamedLandmarks
 from advaug.training.trainer import Trainer, TrainingConfig
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "CoordinateCodec",
     "HeatmapCodec",
     "InMemoryLandmarks",
+    "StreamedLandmarks",
     "Trainer",
     "TrainingConfig",
+    "TrainingPictures",
 ]

@@ -25,8 +25,9 @@ from advaug.evaluation.metrics import nme
 from advaug.evaluation.report import format_table, plot_ced, plot_curves, plot_gallery
 from advaug.schemes import FACE_68
 from advaug.training.codecs import Codec
-from advaug.training.data import Batch, InMemoryLandmarks
+from advaug.training.data import Batch, InMemoryLandmarks, TrainingPictures
 from advaug.training.problem import Problem
+from advaug.training.streaming import hold_or_stream
 from advaug.training.trainer import Trainer, TrainingConfig, write_json
 
 __all__ = [
@@ -95,6 +96,8 @@ class Experiment:
         arms: Which runs: "plain", "saat" or both.
         skip_broken: Whether broken files are left out.
         annotations: File of what is in the pictures, for kinds that have one.
+        stream: Whether training pictures are read as they are needed, even if they fit in memory.
+        workers: Processes that read pictures.
     """
 
     data: str
@@ -107,6 +110,8 @@ class Experiment:
     arms: tuple[str, ...]
     skip_broken: bool
     annotations: Path | None = None
+    stream: bool = False
+    workers: int = 2
 
 
 def add_arguments(
@@ -132,6 +137,8 @@ def add_arguments(
     add("--no-saat", action="store_true", help="train plainly alone")
     add("--no-compare", action="store_true", help="train with SAAT alone")
     add("--skip-broken", action="store_true", help="leave broken files out instead of stopping")
+    add("--stream", action="store_true", help="never keep the training pictures in memory")
+    add("--workers", type=int, default=2, help="processes that read pictures")
 
 
 def experiment_from(arguments: argparse.Namespace, small: Recipe) -> Experiment:
@@ -156,6 +163,9 @@ def experiment_from(arguments: argparse.Namespace, small: Recipe) -> Experiment:
     if arguments.data != "synthetic" and arguments.root is None:
         msg = f"`--root` must name the folder of the pictures for `--data {arguments.data}`."
         raise ValueError(msg)
+    if arguments.workers < 0:
+        msg = f"`--workers` must not be negative, but got {arguments.workers}."
+        raise ValueError(msg)
     arms = ("saat",) if arguments.no_compare else ("plain", "saat")
     return Experiment(
         data=arguments.data,
@@ -168,6 +178,8 @@ def experiment_from(arguments: argparse.Namespace, small: Recipe) -> Experiment:
         arms=("plain",) if arguments.no_saat else arms,
         skip_broken=arguments.skip_broken,
         annotations=getattr(arguments, "annotations", None),
+        stream=arguments.stream,
+        workers=arguments.workers,
     )
 
 
@@ -257,8 +269,17 @@ def run(
     if engine.is_main_process:
         _claim(experiment)
     engine.wait_for_everyone()
-    train = InMemoryLandmarks(problem.train, engine.device, title="training pictures")
-    test = InMemoryLandmarks(problem.test, engine.device, title="test pictures")
+    train = hold_or_stream(
+        problem.train,
+        experiment.recipe.image_size,
+        engine.device,
+        stream=experiment.stream,
+        workers=experiment.workers,
+        title="training pictures",
+    )
+    test = InMemoryLandmarks(
+        problem.test, engine.device, workers=experiment.workers, title="test pictures"
+    )
     engine.print(
         f"{len(train)} pictures to train on, {len(test)} to measure on, device {engine.device}"
     )
@@ -316,7 +337,7 @@ def _claim(experiment: Experiment) -> None:
     settings = {
         name: str(value) if isinstance(value, Path) else value
         for name, value in asdict(experiment).items()
-        if name not in ("output", "resume", "device", "arms")
+        if name not in ("output", "resume", "device", "arms", "workers")
     }
     path = experiment.output / "settings.json"
     if path.exists():
@@ -357,7 +378,7 @@ def _trainer(
     arm: str,
     make_detector: MakeDetector,
     codec: Codec,
-    data: InMemoryLandmarks,
+    data: TrainingPictures,
     problem: Problem,
 ) -> Trainer:
     """One arm's trainer; both arms start from the same weights and see the same pictures."""

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from advaug.adversary import SampleAdaptiveAdversary
 from advaug.augment import HandcraftedAugmentation
 from advaug.training.codecs import Codec
-from advaug.training.data import InMemoryLandmarks
+from advaug.training.data import TrainingPictures
 
 __all__ = ["Trainer", "TrainingConfig", "write_json"]
 
@@ -71,7 +71,7 @@ class Trainer:
         self,
         detector: nn.Module,
         codec: Codec,
-        data: InMemoryLandmarks,
+        data: TrainingPictures,
         config: TrainingConfig,
         output: Path,
         *,
