@@ -1,0 +1,18 @@
+"""What a user would pick instead of the adversary, behind the same call."""
+
+from advaug.baselines._defence import Defence
+from advaug.baselines.advmix import AdvMix, MixingNet
+from advaug.baselines.pgd import PGDAdversary
+from advaug.baselines.second_copy import SecondCopy
+from advaug.baselines.stability import StabilityTraining
+from advaug.baselines.virtual import VirtualAdversary
+
+__all__ = [
+    "AdvMix",
+    "Defence",
+    "MixingNet",
+    "PGDAdversary",
+    "SecondCopy",
+    "StabilityTraining",
+    "VirtualAdversary",
+]
