@@ -8,7 +8,14 @@ from torch import Tensor
 
 from advaug.errors import ShapeError
 
-__all__ = ["check_images", "check_permutation", "check_ranges", "check_target", "check_within"]
+__all__ = [
+    "check_images",
+    "check_permutation",
+    "check_ranges",
+    "check_seeds",
+    "check_target",
+    "check_within",
+]
 
 
 def check_images(images: Tensor) -> None:
@@ -20,6 +27,16 @@ def check_images(images: Tensor) -> None:
         )
         raise ShapeError(msg)
     _check_floating("images", images, "Divide them by 255.")
+
+
+def check_seeds(seeds: Tensor, batch: int) -> None:
+    """Raise unless `seeds` holds one integer for each of `batch` pictures."""
+    if seeds.shape != (batch,) or seeds.is_floating_point():
+        msg = (
+            f"`seeds` must be {batch} integers, one per picture, but got "
+            f"{seeds.dtype} of shape {tuple(seeds.shape)}. Use the pictures' indices."
+        )
+        raise ShapeError(msg)
 
 
 def check_target(

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from advaug.augment._checks import check_images
-from advaug.errors import ShapeError
+from advaug.augment._checks import check_images, check_seeds
+from advaug.augment._random import hash_integers, uniform
 
 __all__ = ["RandomOcclusion", "occlude"]
 
 _KINDS = ("noise", "flat", "stripes", "blob")
 _COLUMNS = 17  # numbers drawn for each picture
-_LOW_32_BITS = 0xFFFFFFFF
 
 # A hand of area 1 about the centre of its palm: lengths and radii of its limbs, and for the fingers
 # the angle to the middle of the hand, in radians.
@@ -118,9 +117,10 @@ def occlude(
     """
     _check_options(coverage, kinds)
     seeds = torch.as_tensor(seeds).cpu()
-    _check_shapes(images, seeds)
-    keys = _hash(seeds)
-    drawn = _uniform(keys, _COLUMNS).double()
+    check_images(images)
+    check_seeds(seeds, len(images))
+    keys = hash_integers(seeds)
+    drawn = uniform(keys, _COLUMNS).double()
     kind = (drawn[:, 0] * len(kinds)).long()
     area = coverage[0] + (coverage[1] - coverage[0]) * drawn[:, 1]
     occluded = images.clone()
@@ -187,7 +187,7 @@ def _texture(name: str, pictures: Tensor, keys: Tensor, drawn: Tensor) -> Tensor
     x, y = _pixels(pictures)
     colour = _send(drawn[:, 12:15], x)
     if name == "noise":
-        return _uniform(keys.to(x.device, non_blocking=True), pictures[0].numel()).view_as(pictures)
+        return uniform(keys.to(x.device, non_blocking=True), pictures[0].numel()).view_as(pictures)
     if name == "blob":
         light, dark = _send(torch.tensor(_SKIN), x)
         return dark + (light - dark) * colour[:, :1]
@@ -212,23 +212,6 @@ def _send(values: Tensor, like: Tensor) -> Tensor:
     return values.to(like.dtype).to(like.device, non_blocking=True)[..., None, None]
 
 
-def _uniform(keys: Tensor, count: int) -> Tensor:
-    """Return `count` numbers in [0, 1) for each key, `(B, count)`."""
-    counter = torch.arange(count, device=keys.device) * 0x9E3779B9
-    return (_hash(keys[:, None] + counter) >> 8).float() / 2**24
-
-
-def _hash(values: Tensor) -> Tensor:
-    """Mix integers into 32 bits that look random; no product leaves the 63 bits of an integer."""
-    values = values.long()
-    mixed = (values ^ (values >> 32)) & _LOW_32_BITS
-    for _ in range(2):  # in place: noise hashes every pixel of a batch
-        mixed ^= mixed >> 16
-        mixed *= 0x45D9F3B
-        mixed &= _LOW_32_BITS
-    return mixed ^ (mixed >> 16)
-
-
 def _check_options(coverage: tuple[float, float], kinds: Sequence[str]) -> None:
     low, high = coverage
     if not 0 < low <= high <= 1:
@@ -241,13 +224,3 @@ def _check_options(coverage: tuple[float, float], kinds: Sequence[str]) -> None:
     if unknown or not kinds:
         msg = f"`kinds` must be some of {_KINDS}, but got {tuple(kinds)}. Leave out the others."
         raise ValueError(msg)
-
-
-def _check_shapes(images: Tensor, seeds: Tensor) -> None:
-    check_images(images)
-    if seeds.shape != (len(images),) or seeds.is_floating_point():
-        msg = (
-            f"`seeds` must be {len(images)} integers, one per picture, but got "
-            f"{seeds.dtype} of shape {tuple(seeds.shape)}. Use the pictures' indices."
-        )
-        raise ShapeError(msg)
