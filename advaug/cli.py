@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_make_masked(commands)
+    _add_corrupt(commands)
     arguments = parser.parse_args(argv)
     try:
         arguments.run(arguments)
@@ -55,6 +56,40 @@ def _make_masked(arguments: argparse.Namespace) -> None:
         arguments.source,
         arguments.destination,
         style=arguments.style,
+        seed=arguments.seed,
+        skip_broken=arguments.skip_broken,
+    )
+    _say(f"{written} pictures written to {arguments.destination}")
+
+
+def _add_corrupt(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "corrupt",
+        help="make the corruption benchmark of a folder of annotated pictures",
+        description="Write copies DST/KIND/SEVERITY of a folder of pictures with .pts files: "
+        "noisy, blurred, badly lit, compressed or covered; the landmarks stay as they are. Can be "
+        "interrupted and run again.",
+    )
+    parser.add_argument("source", metavar="SRC", help="folder of pictures with .pts files")
+    parser.add_argument("destination", metavar="DST", help="folder to write, new or resumed")
+    parser.add_argument("--kinds", nargs="+", metavar="KIND", help="some kinds (default: all)")
+    parser.add_argument(
+        "--severities", nargs="+", type=int, metavar="N", help="some of 1 to 5 (default: all)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the set (default: 0)")
+    parser.add_argument("--skip-broken", action="store_true", help="leave broken pictures out")
+    parser.set_defaults(run=_corrupt)
+
+
+def _corrupt(arguments: argparse.Namespace) -> None:
+    from advaug.augment.corruptions import CORRUPTIONS, SEVERITIES
+    from advaug.datasets.corrupted import make_corrupted
+
+    written = make_corrupted(
+        arguments.source,
+        arguments.destination,
+        kinds=arguments.kinds or tuple(CORRUPTIONS),
+        severities=arguments.severities or SEVERITIES,
         seed=arguments.seed,
         skip_broken=arguments.skip_broken,
     )

@@ -78,6 +78,7 @@ def render(
     landmarks: Array,
     style: str | None,
     seed: int,
+    top: float | None = None,
 ) -> Patch | None:
     """Make the mask for one picture.
 
@@ -87,6 +88,7 @@ def render(
         landmarks: `(68, 2)`, finite, pixels.
         style: A name of `STYLES`, or None to draw one.
         seed: 0 or more.
+        top: Height of the upper edge, as in `Cut`; None for the style's own.
 
     Returns:
         The change to the picture; None if the mask lies outside.
@@ -94,7 +96,7 @@ def render(
     Raises:
         ValueError: For an unknown style or a negative seed.
     """
-    shape, material, rng = tailor(landmarks, style, seed)
+    shape, material, rng = tailor(landmarks, style, seed, top)
     window = _window_of(shape, image.shape)
     if window is None:
         return None
@@ -197,7 +199,7 @@ def _unit(picture: Image.Image) -> Array:
 
 
 def tailor(
-    landmarks: Array, style: str | None, seed: int
+    landmarks: Array, style: str | None, seed: int, top: float | None = None
 ) -> tuple[MaskShape, Style, np.random.Generator]:
     """Give a mask's shape and material, and the generator that goes on to its surface."""
     rng = _generator(seed)
@@ -208,7 +210,8 @@ def tailor(
         message = f"`style` must be one of {', '.join(STYLES)}, but got {name!r}. Choose one."
         raise ValueError(message)
     chosen = _STYLES[name]
-    return MaskShape(landmarks, chosen.cut(rng)), chosen, rng
+    cut = chosen.cut(rng)
+    return MaskShape(landmarks, cut if top is None else cut.worn_at(top)), chosen, rng
 
 
 def _generator(seed: int) -> np.random.Generator:

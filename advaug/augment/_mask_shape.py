@@ -6,7 +6,7 @@ enters through the nose: the cloth's middle follows the nose, the lips and the c
 follow the jaw, and the half between a far cheek and the nose is therefore as narrow as it looks.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -41,6 +41,10 @@ class Cut:
     chin: float
     arch: float
     rounding: float
+
+    def worn_at(self, top: float) -> "Cut":
+        """The same mask with its upper edge at `top`; its upper corners sink with it."""
+        return replace(self, top=top, upper=self.upper + 1.5 * max(0.0, top - 0.6))
 
 
 class Sheet(NamedTuple):

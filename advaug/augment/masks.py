@@ -56,6 +56,7 @@ def add_masks(
     *,
     styles: str | Sequence[str] | None = None,
     seeds: Tensor | Sequence[int],
+    top: float | None = None,
 ) -> Tensor:
     """Put a mask on the face of every picture of a batch.
 
@@ -67,6 +68,8 @@ def add_masks(
         landmarks: 300W order, x then y, pixels, 0-based.
         styles: One of `STYLES` for all, one a picture, or None to draw each from its seed.
         seeds: One a picture, 0 or more.
+        top: Where the upper edges lie on the nose: 0 at its root (landmark 27), 1 at its tip (30),
+            more than 1 for masks worn under the nose. None draws each as masks are worn.
 
     Returns:
         New pictures of the dtype and on the device of `images`; bit-identical away from the masks.
@@ -90,7 +93,9 @@ def add_masks(
     pictures = images.detach().to("cpu", torch.float32).permute(0, 2, 3, 1).numpy()
     points = landmarks.detach().to("cpu", torch.float64).numpy()
     for index, picture in enumerate(pictures):
-        patch = render(picture, 1.0, check_landmarks(points[index]), names[index], drawn[index])
+        patch = render(
+            picture, 1.0, check_landmarks(points[index]), names[index], drawn[index], top
+        )
         if patch is not None:
             window = masked[index, :, patch.rows, patch.columns]
             keep, paint = (torch.from_numpy(part).to(images) for part in patch[2:])

@@ -1,0 +1,79 @@
+"""What every corruption works on: pictures, where the face is in them, and what is random."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from advaug.augment._geometry import send
+from advaug.augment._random import uniform
+
+__all__ = ["NOISE_CELLS", "Scene", "Square"]
+
+NOISE_CELLS = 128
+"""Cells a side in which noise is defined."""
+
+
+class Square(NamedTuple):
+    """The square around a face, whose side is the unit of every strength.
+
+    Attributes:
+        left: Its left edge, in pixels counted from the picture's left edge.
+        top: Its top edge, likewise.
+        side: Its side, pixels.
+    """
+
+    left: float
+    top: float
+    side: float
+
+    @classmethod
+    def inside(cls, height: int, width: int) -> "Square":
+        """The largest square in the middle of a picture."""
+        side = min(height, width)
+        return cls((width - side) / 2, (height - side) / 2, side)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A batch to corrupt.
+
+    Attributes:
+        images: `(B, 3, H, W)`, float32 or float64, in `[0, 1]`.
+        keys: `(B,)` integers on the CPU, from which all that is random follows.
+        square: Where the face is, in all of them.
+        landmarks: `(B, 68, 2)` in pixels, of the dtype and on the device of `images`, or None.
+    """
+
+    images: Tensor
+    keys: Tensor
+    square: Square
+    landmarks: Tensor | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """`(height, width)` of the pictures."""
+        return self.images.shape[-2], self.images.shape[-1]
+
+    def draw(self, count: int) -> Tensor:
+        """`count` numbers in [0, 1) for each picture: `(count, B, 1, 1)`, ready to meet maps."""
+        drawn = uniform(self.keys, count).T.double()
+        return send(drawn, self.images)[..., None, None]
+
+    def coordinates(self) -> tuple[Tensor, Tensor]:
+        """Columns `(1, W)` and rows `(H, 1)` in the square: 0 at its centre, 1 its side."""
+        height, width = self.size
+        x = torch.arange(width, dtype=self.images.dtype, device=self.images.device)
+        y = torch.arange(height, dtype=self.images.dtype, device=self.images.device)
+        left, top, side = self.square
+        u = (x + 0.5 - left) / side - 0.5
+        v = (y + 0.5 - top) / side - 0.5
+        return u[None, :], v[:, None]
+
+    def window(self) -> tuple[slice, slice]:
+        """Rows and columns of the pixels whose centres lie in the square."""
+        height, width = self.size
+        left, top, side = self.square
+        rows = slice(max(0, round(top)), min(height, round(top + side)))
+        return rows, slice(max(0, round(left)), min(width, round(left + side)))
