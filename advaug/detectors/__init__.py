@@ -1,5 +1,21 @@
 """Detectors of landmarks: ordinary modules that know nothing of the adversary."""
 
-from advaug.detectors.hourglass import HourglassNet
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["HourglassNet"]
+from advaug.detectors.hourglass import HourglassNet
+from advaug.detectors.mdm import MDM
+
+if TYPE_CHECKING:
+    from advaug.detectors.timm_backbone import TimmCoordinateNet, TimmHeatmapNet
+
+__all__ = ["MDM", "HourglassNet", "TimmCoordinateNet", "TimmHeatmapNet"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 # any name of a module
+    """Load timm, which brings torchvision, when one of its detectors is asked for."""
+    if name in ("TimmCoordinateNet", "TimmHeatmapNet"):
+        from advaug.detectors import timm_backbone
+
+        return getattr(timm_backbone, name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
