@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from advaug._distributed import average
-from advaug.isolation import Detector, batch_norms, borrowed
+from advaug.isolation import Detector, batch_norms, borrowed, sharded
 
 __all__ = ["BATCH_NORM_POLICIES", "BatchNormPolicy", "BatchNorms"]
 
@@ -81,6 +81,7 @@ class BatchNorms(nn.Module):
                 if self.policy == "running":
                     _evaluate(norms)
                 if self.policy == "split":
+                    _check_whole(modules)
                     self._install(norms, keep_buffers=keep_second)
                 yield
         except BaseException:
@@ -159,6 +160,15 @@ def _create_from_checkpoint(
             found.setdefault(int(index), {})[name] = value.to(module._anchor.device)
     if found and len(module.second) == 0:
         module._create([found[index] for index in sorted(found)])
+
+
+def _check_whole(modules: list[nn.Module]) -> None:
+    if sharded(modules):
+        msg = (
+            "`batch_norm='split'` needs a detector whose parameters are whole, but FSDP2 "
+            "(`fully_shard`) has cut them up. Use `batch_norm='isolated'`, the default."
+        )
+        raise ValueError(msg)
 
 
 def _contents(norm: _BatchNorm) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import inspect
 import random
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,7 +21,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from advaug._distributed import rank
 
-__all__ = ["batch_norms", "borrowed", "modules_of", "private_randomness", "unwrapped"]
+__all__ = [
+    "batch_norms",
+    "borrowed",
+    "modules_of",
+    "private_randomness",
+    "sharded",
+    "unwrapped",
+]
 
 SEARCH_DEPTH = 5
 Detector = Callable[..., Any]
@@ -81,6 +89,12 @@ def batch_norms(modules: list[nn.Module]) -> list[_BatchNorm]:
     return [module for module in modules if isinstance(module, _BatchNorm)]
 
 
+def sharded(modules: list[nn.Module]) -> bool:
+    """Whether FSDP2 (`fully_shard`) holds the parameters; who never loads it need not."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    return fsdp is not None and any(isinstance(module, fsdp.FSDPModule) for module in modules)
+
+
 @contextlib.contextmanager
 def borrowed(detector: Detector, *, keep_buffers: bool = False) -> Iterator[list[nn.Module]]:
     """Use a detector and leave its parameters, buffers and modes as they are.
@@ -110,8 +124,9 @@ def borrowed(detector: Detector, *, keep_buffers: bool = False) -> Iterator[list
     finally:
         for module, mode in zip(modules, modes, strict=True):
             module.training = mode
-        for module, own in zip(modules, parameters, strict=True):
-            module._parameters.update(own)
+        if not sharded(modules):  # FSDP2 puts whole weights and shards in place by itself
+            for module, own in zip(modules, parameters, strict=True):
+                module._parameters.update(own)
         for module, own in zip(modules, buffers, strict=True):
             module._buffers.update(own)
 

@@ -1,19 +1,47 @@
 """Two processes: one attacker and one discriminator, different pictures, different noise."""
 
+import copy
+import functools
+
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed, multiprocessing, nn
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
-from toys import HeatmapToy, heatmap_batch, tiny_adversary
+from toys import HeatmapToy, differences, heatmap_batch, snapshot, tiny_adversary, tiny_attacker
 
-from advaug import HeatmapTask
+from advaug import HeatmapTask, ShapeError
 from advaug._distributed import average
 
-WORLD, STEPS = 2, 5
+WORLD, STEPS, LONG = 2, 5, 20
 POLICIES = ("isolated", "split")
+MODES = ("alternating", "shared", "fused")
 pytestmark = pytest.mark.skipif(
     not distributed.is_available() or not distributed.is_gloo_available(), reason="needs gloo"
 )
+
+
+class Noiseless(nn.Module):
+    """An attacker that does not use the noise, which differs between processes."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = tiny_attacker()
+
+    def forward(self, images, structure, noise):
+        return self.net(images, structure, torch.zeros_like(noise))
+
+
+class PlainToy(nn.Module):
+    """A detector with one layer of choice after its first, and without dropout."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 5, padding=2), norm, nn.ReLU())
+        self.head = nn.Conv2d(8, 3, 5, padding=2)
+
+    def forward(self, images):
+        return self.head(self.body(images))
 
 
 def flat(tensors):
@@ -21,12 +49,16 @@ def flat(tensors):
 
 
 def process(rank, folder):
-    """One process: trains under two policies, one after the other."""
+    """One process: all trainings, one after the other."""
     torch.set_num_threads(1)
     store = distributed.FileStore(f"{folder}/store", WORLD)
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=WORLD)
     ends = {batch_norm: train(rank, batch_norm) for batch_norm in POLICIES}
+    ends |= {mode: train_on_parts(rank, WORLD, mode) for mode in MODES}
+    ends["sharded"] = {mode: shard(rank, mode) for mode in MODES}
     ends["mean"] = average([torch.tensor([1.0 + rank]), torch.full((2, 3), 10.0 * rank)])
+    ends["empty"] = meet_an_empty_batch(rank)
+    refuse_a_second_set_for_shards(rank)
     torch.save(ends, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
@@ -61,9 +93,90 @@ def train(rank, batch_norm):
     }
 
 
+def train_on_parts(rank, world, mode):
+    """A part of the pictures of every step, for a pair where samples do not mix and noise is none.
+
+    Gives how far the weights have gone, too.
+    """
+    torch.manual_seed(0)
+    net = PlainToy(nn.GroupNorm(2, 8))
+    # The limit compares norms over the pictures that a process has.
+    adversary = tiny_adversary(attacker=Noiseless(), mode=mode, adversarial_limit=None)
+    detector = net if world == 1 else DistributedDataParallel(net)
+    optimizer = torch.optim.SGD(detector.parameters(), lr=1e-6)
+    parts = {
+        "detector": net,
+        "attacker": adversary.attacker,
+        "discriminator": adversary.discriminator,
+    }
+    before = {name: flat(part.parameters()) for name, part in parts.items()}
+    for step in range(LONG):
+        images, heatmaps = (part.chunk(world)[rank] for part in heatmap_batch(8, seed=step))
+        train_step(detector, adversary, optimizer, images, heatmaps)
+    after = {name: flat(part.parameters()) for name, part in parts.items()}
+    return {"before": before, "after": after}
+
+
+def train_step(detector, adversary, optimizer, images, heatmaps, *, adversary_first=False):
+    if adversary_first:
+        loss = adversary(detector, images, heatmaps)
+        loss = loss + HeatmapTask().error(detector(images), heatmaps).mean()
+    else:
+        loss = HeatmapTask().error(detector(images), heatmaps).mean()
+        loss = loss + adversary(detector, images, heatmaps)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+def shard(rank, mode):
+    """One training with a detector under DDP, and under FSDP2 in either order of the losses."""
+    ends = []
+    for sharding, adversary_first in ((False, False), (True, False), (True, True)):
+        torch.manual_seed(0)
+        net = PlainToy(nn.GroupNorm(2, 8))
+        if sharding:
+            fully_shard(net.body)
+            fully_shard(net)
+        detector = net if sharding else DistributedDataParallel(net)
+        adversary = tiny_adversary(mode=mode)
+        optimizer = torch.optim.SGD(detector.parameters(), lr=1e-6)
+        for step in range(STEPS):
+            batch = heatmap_batch(seed=100 * rank + step)
+            train_step(detector, adversary, optimizer, *batch, adversary_first=adversary_first)
+        whole = [p.full_tensor() if sharding else p for p in net.parameters()]
+        ends.append([flat(whole), flat(adversary.parameters())])
+    return ends
+
+
+def refuse_a_second_set_for_shards(rank):
+    net = fully_shard(PlainToy(nn.BatchNorm2d(8)))
+    adversary = tiny_adversary(batch_norm="split")
+    with pytest.raises(ValueError, match="FSDP2"):
+        adversary(net, *heatmap_batch(seed=rank))
+    assert len(adversary.batch_norms.second) == 0
+
+
+def meet_an_empty_batch(rank):
+    """The second process gets no pictures: it is told before it exchanges anything."""
+    torch.manual_seed(0)
+    net, adversary = PlainToy(nn.GroupNorm(2, 8)), tiny_adversary()
+    adversary(net, *heatmap_batch(seed=rank)).backward()
+    before = snapshot(adversary.state_dict())
+    message = None
+    if rank == 1:
+        with pytest.raises(ShapeError) as caught:
+            adversary(net, *heatmap_batch(0))
+        message = str(caught.value)
+    assert differences(before, adversary.state_dict()) == []
+    # Were an exchange under way, this one would meet it, and the two would differ or wait forever.
+    adversary(net, *heatmap_batch(seed=2 + rank)).backward()
+    return {"message": message, "weights": flat(adversary.parameters())}
+
+
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory):
-    """What each process ends with, by policy."""
+    """What each process ends with, by training."""
     folder = tmp_path_factory.mktemp("ranks")
     multiprocessing.spawn(process, args=(str(folder),), nprocs=WORLD)
     return [torch.load(f"{folder}/{rank}.pt", weights_only=True) for rank in range(WORLD)]
@@ -113,3 +226,50 @@ def test_the_second_set_is_the_same_on_both(ends):
     one, other = (rank["split"] for rank in ends)
     assert one["second"].numel() > 1
     assert torch.equal(one["second"], other["second"])
+
+
+@functools.cache
+def joined(mode):
+    return train_on_parts(0, 1, mode)
+
+
+@pytest.mark.parametrize("network", ["detector", "attacker", "discriminator"])
+@pytest.mark.parametrize("mode", MODES)
+def test_two_processes_train_what_one_trains_on_the_joined_batch(ends, mode, network):
+    one, other = (rank[mode]["after"][network] for rank in ends)
+    assert torch.equal(one, other)
+    before, after = joined(mode)["before"][network], joined(mode)["after"][network]
+    torch.testing.assert_close(one, after, rtol=0, atol=1e-4)
+    assert (after - before).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_sharded_detector_trains_as_a_whole_one(ends, mode):
+    """FSDP2, with the adversary before and after the clean loss."""
+    for rank in ends:
+        whole, *shards = rank["sharded"][mode]
+        for sharded in shards:
+            torch.testing.assert_close(sharded, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_a_process_without_pictures_is_told_so_and_its_neighbour_does_not_wait(ends):
+    one, other = (rank["empty"] for rank in ends)
+    assert one["message"] is None
+    assert "B >= 1" in other["message"]
+    assert torch.equal(one["weights"], other["weights"])
+
+
+@pytest.mark.parametrize("batch_norm", ["isolated", "running", "shared", "split"])
+def test_sync_batch_norm_is_treated_as_batch_norm(batch_norm):
+    """In one process, where PyTorch lets it run without a GPU."""
+    ends = []
+    for convert in (lambda net: net, nn.SyncBatchNorm.convert_sync_batchnorm):
+        torch.manual_seed(0)
+        net, adversary = HeatmapToy(), tiny_adversary(batch_norm=batch_norm)
+        net = convert(copy.deepcopy(net))
+        optimizer = torch.optim.SGD(net.parameters(), lr=1e-6)
+        for step in range(2):
+            train_step(net, adversary, optimizer, *heatmap_batch(seed=step))
+        ends.append([net.state_dict(), adversary.state_dict()])
+    assert isinstance(net.body[1], nn.SyncBatchNorm)
+    assert differences(*ends) == []
