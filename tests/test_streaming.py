@@ -1,9 +1,13 @@
 """Streamed pictures: those of `InMemoryLandmarks` in the same order, whoever reads them."""
 
 import argparse
+import io
 import json
 import os
+import runpy
 import signal
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,6 +34,7 @@ from advaug.detectors import HourglassNet
 from advaug.errors import DatasetError, ShapeError
 from advaug.schemes import FACE_68
 from advaug.training import HeatmapCodec, InMemoryLandmarks, Trainer, TrainingConfig, streaming
+from advaug.training.data import StepOrder
 from advaug.training.experiment import Recipe, add_arguments, experiment_from, run
 from advaug.training.streaming import StreamedLandmarks, hold_or_stream
 
@@ -166,6 +171,17 @@ def test_a_file_that_breaks_later_is_named_by_its_reader(tmp_path, workers):
     assert len(streamed.batch(0, COUNT).images) == COUNT  # it goes on once the file is repaired
 
 
+def test_a_broken_file_stops_the_step_that_shows_it_and_none_before(tmp_path):
+    faces = PtsFolder(fill(tmp_path / "root"), image_size=SIDE)
+    steps = [StepOrder(2, COUNT).indices(step).tolist() for step in range(3)]
+    faces.paths[steps[2][1]].unlink()
+    streamed = StreamedLandmarks(faces, workers=1)
+    for step in range(2):
+        streamed.batch(step, 2)
+    with pytest.raises(DatasetError, match=faces.paths[steps[2][1]].name):
+        streamed.batch(2, 2)
+
+
 class Deadly(PtsFolder):
     """Kills the process that reads one of its pictures, as a decoder's fault would."""
 
@@ -240,18 +256,16 @@ def test_stripes_of_a_pixel_become_grey_and_not_moire():
     image_size=st.sampled_from([24, 64, 256]),
 )
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
-def test_a_blob_at_a_landmark_is_found_at_the_mapped_landmark(
-    tmp_path_factory, form, centre, side, off, image_size
-):
+def test_a_blob_at_a_landmark_is_found_at_the_mapped_landmark(form, centre, side, off, image_size):
     sigma = max(0.03 * side, 1.5, 1.5 * side / image_size)
     y, x = np.mgrid[:700, :900]
     blob = np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * sigma**2))
     picture = Image.fromarray((blob * 255).round().astype(np.uint8)).convert("RGB")
     corner = [at + 0.5 - side * (0.5 + shift) for at, shift in zip(centre, off, strict=True)]
     crop = SquareCrop(*corner, side, image_size)
-    path = tmp_path_factory.getbasetemp() / f"blob.{form}"
-    picture.save(path, form, quality=95, compress_level=0)
-    with Image.open(path) as opened:
+    file = io.BytesIO()
+    picture.save(file, form, quality=95, compress_level=0)
+    with Image.open(file) as opened:
         weights = halves(picture, crop, opened=opened)[..., 0].numpy().astype(np.float64)
     weights[weights < 3] = 0  # what JPEG leaves around
     y, x = np.mgrid[:image_size, :image_size]
@@ -362,3 +376,16 @@ def test_the_examples_stream_when_told_to(folder, tmp_path):
 def test_a_negative_number_of_workers_is_refused():
     with pytest.raises(ValueError, match="`--workers` must not be negative, but got -2"):
         parsed("--workers", "-2")
+
+
+@pytest.mark.parametrize("markdown", [False, True])
+def test_the_benchmark_prints_a_rate_for_every_part(monkeypatch, capsys, markdown):
+    script = Path(__file__).parents[1] / "examples" / "benchmark_input.py"
+    tiny = "--pictures 1 --image-size 32 --batch-size 2 --workers 0 --repeats 1 --no-detector"
+    words = [*tiny.split(), *(["--markdown"] if markdown else [])]
+    monkeypatch.setattr(sys, "argv", [script.name, *words])
+    assert runpy.run_path(str(script))["main"]() == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    rates = [float(line.strip("| ").split()[-1].replace(",", "")) for line in lines[-8:]]
+    assert len(lines) == 8 + 1 + markdown
+    assert min(rates) > 0

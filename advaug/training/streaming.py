@@ -61,10 +61,10 @@ class StreamedLandmarks:
     """Give the batches of `InMemoryLandmarks`, without holding the dataset.
 
     Workers decode pictures and cut bytes around the faces, several steps ahead; the device takes
-    the exact squares. On a GPU the next batch travels, from pinned memory, and is cropped on a
-    stream of its own while the present one is learned from. Which pictures a step sees follows
-    from the seed and the step's number alone, whatever the number of workers, so that a resumed
-    run needs no state. Steps that do not follow each other start the workers anew.
+    the exact squares, one step ahead. On a GPU that happens on a stream of its own, from pinned
+    memory, while the present batch is learned from. Which pictures a step sees follows from the
+    seed and the step's number alone, whatever the number of workers, so that a resumed run needs
+    no state. Steps that do not follow each other start the workers anew.
 
     A dataset other than a `CroppedPictures` (or a `Subset` of one) is read as finished samples.
 
@@ -102,7 +102,7 @@ class StreamedLandmarks:
         self._in_hand = torch.full((max(workers, 1),), NOTHING).share_memory_()
         self._reader: Iterator[Any] | None = None
         self._next: tuple[int, StepOrder] | None = None
-        self._ahead: Batch | None = None
+        self._ahead: Batch | DatasetError | None = None
 
     def __len__(self) -> int:
         """How many pictures there are."""
@@ -115,19 +115,19 @@ class StreamedLandmarks:
 
         Raises:
             DatasetError: If a picture cannot be read, or a worker has died of one; the message
-                names it. The step after may be meant, since it is read ahead.
+                names it.
         """
         order = StepOrder(size, len(self), seed, process, processes)
         if self._next != (step, order):
             self.close()
             self._reader = self._read_from(step, order)
-        try:
-            batch = self._crop(self._fetch()) if self._ahead is None else self._ahead
-            self._hand_over(batch)
-            self._ahead = None if self._side is None else self._crop(self._fetch())
-        except BaseException:
+        self._next = None  # whatever interrupts this, the next call starts anew
+        batch = self._read() if self._ahead is None else self._ahead
+        if isinstance(batch, DatasetError):
             self.close()
-            raise
+            raise batch
+        self._hand_over(batch)
+        self._ahead = self._read() if self._workers > 0 else None
         self._next = (step + 1, order)
         return batch
 
@@ -158,16 +158,14 @@ class StreamedLandmarks:
         )
         return iter(loader)
 
-    def _fetch(self) -> Cuts:
-        """The cuts of the next step, from the workers."""
+    def _read(self) -> Batch | DatasetError:
+        """The batch after the last one; an error is given, since it may be read ahead."""
         assert self._reader is not None
         try:
-            found = next(self._reader)
+            cuts = next(self._reader)
         except RuntimeError as error:  # of PyTorch's loader, about its workers
-            raise self._death(error) from error
-        if isinstance(found, DatasetError):
-            raise found
-        return found
+            return self._death(error)
+        return cuts if isinstance(cuts, DatasetError) else self._crop(cuts)
 
     def _crop(self, cuts: Cuts) -> Batch:
         """Bring cuts to the device and take their squares, beside what the device is at."""
@@ -193,7 +191,9 @@ class StreamedLandmarks:
             "pictures to see which of them kills its reader; if none does, the machine is short of "
             "memory (or of /dev/shm): use fewer workers."
         )
-        return DatasetError(message)
+        death = DatasetError(message)
+        death.__cause__ = error
+        return death
 
 
 class _Steps(Dataset[Any]):
