@@ -169,6 +169,7 @@ class SampleAdaptiveAdversary(nn.Module):
             adversarial_limit=adversarial_limit,
             reconstruction_weight=reconstruction_weight,
             beta=beta,
+            loss_weight=loss_weight,
         )
         for name, network in (("attacker", attacker), ("discriminator", discriminator)):
             check_structure(name, network, structure=structure)
@@ -274,7 +275,10 @@ class SampleAdaptiveAdversary(nn.Module):
 
         def teach(push: Tensor) -> None:
             self._pending = None
-            self._learn(scene, verdict, error.detach(), self._stepper.scaled(push), due)
+            # The caller's loss scale may overflow on the way here: ours is not to blame.
+            spoiled = push.isfinite().all().logical_not()
+            push = self._stepper.scaled(torch.where(spoiled, 0.0, push))
+            self._learn(scene, verdict, error.detach(), push, due, spoiled)
 
         self._pending = lesson
         least = self.loss_weight or 1.0
@@ -400,9 +404,18 @@ class SampleAdaptiveAdversary(nn.Module):
         )
 
     def _learn(
-        self, scene: Scene, verdict: Verdict, error: Tensor, push: Tensor | None, due: Due
+        self,
+        scene: Scene,
+        verdict: Verdict,
+        error: Tensor,
+        push: Tensor | None,
+        due: Due,
+        spoiled: Tensor | None = None,
     ) -> None:
-        """Step attacker (Eq. 7) and discriminator (Eq. 5), as far as they are due."""
+        """Step attacker (Eq. 7) and discriminator (Eq. 5), as far as they are due.
+
+        Not where any process's feedback is `spoiled`: all of them stay alike.
+        """
         ours = trainable(self.attacker) if due.attacker else []
         theirs = trainable(self.discriminator) if due.discriminator else []
         # All gradients before the first step, which writes to weights that graphs still need.
@@ -432,11 +445,12 @@ class SampleAdaptiveAdversary(nn.Module):
             )
             self.running_means.update(self.report)
         semantic = verdict.similarity.semantic.mean()
-        *gradients, semantic = average([*gradients, *verdict.gradients, semantic])
+        spoiled = torch.zeros_like(semantic) if spoiled is None else spoiled.to(semantic)
+        *gradients, semantic, spoiled = average([*gradients, *verdict.gradients, semantic, spoiled])
         steps = [(self.attacker_optimizer, ours, gradients[: len(ours)])]
         if self.discriminator_optimizer is not None:
             steps.append((self.discriminator_optimizer, theirs, gradients[len(ours) :]))
-        self._stepper.step([step for step in steps if step[1]])
+        self._stepper.step([step for step in steps if step[1]], spoiled=spoiled)
         if due.attacker and isinstance(self.reconstruction_weight, ReconstructionController):
             self.reconstruction_weight.update(semantic)
         self._calls += 1

@@ -29,23 +29,26 @@ class Stepper:
         return loss if self._scaler is None else self._scaler.scale(loss)
 
     def step(
-        self, steps: Sequence[tuple[Optimizer, Sequence[nn.Parameter], Sequence[Tensor]]]
+        self,
+        steps: Sequence[tuple[Optimizer, Sequence[nn.Parameter], Sequence[Tensor]]],
+        *,
+        spoiled: Tensor,
     ) -> None:
-        """Step each optimizer with a gradient for each of its parameters.
+        """Step each optimizer with a gradient for each of its parameters, or none of them.
 
-        A step whose gradients are not finite is skipped: with a scaler each optimizer's for itself,
-        and the scale is lowered; without one all together.
+        None where a gradient is not finite, in which case our own loss scale is lowered, or where
+        the step is `spoiled`, a scalar above 0, by what came in from outside.
         """
-        broken = None if self._scaler is not None else _broken([g for *_, gs in steps for g in gs])
         for optimizer, parameters, gradients in steps:
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
-            if self._scaler is None:
-                _step_unless(broken, optimizer)
-            else:
-                self._scaler.step(optimizer)
+            if self._scaler is not None:
+                self._scaler.unscale_(optimizer)
+        broken = _broken([g for *_, gradients in steps for g in gradients], spoiled)
+        for optimizer, *_ in steps:
+            _step_unless(broken, optimizer)
             optimizer.zero_grad(set_to_none=True)
-        if self._scaler is not None:
+        if self._scaler is not None and steps:
             self._scaler.update()
         # Autocast may hold half-precision copies of the weights that have just moved.
         torch.clear_autocast_cache()
@@ -66,17 +69,14 @@ class Stepper:
             self._scaler = scaler
 
 
-def _broken(gradients: Sequence[Tensor]) -> Tensor | None:
-    """1.0 where any gradient holds NaN or infinity, else 0.0, without waiting for the device."""
-    if not gradients:
-        return None
-    return get_total_norm(gradients).isfinite().logical_not().float()
+def _broken(gradients: Sequence[Tensor], spoiled: Tensor) -> Tensor:
+    """1.0 where a step must not be taken, else 0.0, without waiting for the device."""
+    sound = get_total_norm(gradients).isfinite() if gradients else torch.ones_like(spoiled).bool()
+    return (~sound | (spoiled > 0)).float()
 
 
-def _step_unless(broken: Tensor | None, optimizer: Optimizer) -> None:
+def _step_unless(broken: Tensor, optimizer: Optimizer) -> None:
     """Step, or leave weights and optimizer as they are."""
-    if broken is None:
-        return
     if not getattr(optimizer, "_step_supports_amp_scaling", False):
         if not bool(broken):  # waits for the device
             optimizer.step()

@@ -2,6 +2,8 @@
 
 import os
 import random
+import sys
+from pathlib import Path
 
 # OpenMP's threads spin while they wait, which on two shared cores makes tiny networks thirty times
 # slower. Read when torch is loaded, so it stands before it.
@@ -11,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+
+sys.path.append(str(Path(__file__).parents[1] / "examples"))  # for the literal reference
 
 settings.register_profile("advaug", derandomize=True, deadline=None, max_examples=20, database=None)
 settings.load_profile("advaug")
