@@ -1,0 +1,1 @@
+"""Other people's trainers: one file each, imported by its name."""
