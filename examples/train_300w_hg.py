@@ -10,17 +10,13 @@ With no arguments: a small HG*1 on synthetic faces, in minutes on two CPU cores.
 import argparse
 import sys
 
-from torch import Tensor, nn
-
-from advaug.detectors import HourglassNet
-from advaug.training import HeatmapCodec
 from advaug.training.experiment import Recipe, add_arguments, experiment_from, run
+from advaug.training.hourglass import add_hourglass_arguments, hourglass_from
 
 # An attacker that has hundreds of steps instead of the paper's 200,000 must learn faster.
 SMALL = Recipe(
     steps=700, batch_size=16, image_size=64, learning_rate=1e-3, adversary_learning_rate=3e-4
 )
-NUM_LANDMARKS = 68
 
 
 def main() -> int:
@@ -29,20 +25,10 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add_arguments(parser)
-    parser.add_argument("--stacks", type=int, default=1, help="1 for HG*1, 2 for HG*2")
-    parser.add_argument("--width", type=int, help="channels of the hourglass: 256 in the paper")
+    add_hourglass_arguments(parser)
     arguments = parser.parse_args()
-    paper = arguments.preset == "paper"
-    width = arguments.width or (256 if paper else 64)
-    depth, stride = (4, 1) if paper else (3, 2)
-
-    def make_detector(_mean_shape: Tensor) -> nn.Module:
-        return HourglassNet(
-            NUM_LANDMARKS, arguments.stacks, width=width, depth=depth, out_stride=stride
-        )
-
     try:
-        run(experiment_from(arguments, SMALL), make_detector, HeatmapCodec(stride))
+        run(experiment_from(arguments, SMALL), *hourglass_from(arguments))
     except (ValueError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2

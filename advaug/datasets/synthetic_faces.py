@@ -5,14 +5,11 @@ hair, ears, clothes and glasses (`_face_parts`). Its skin is painted in the fron
 (`_face_texture`), turned, lit and drawn (`_face_renderer`) before a background (`_face_scene`).
 """
 
-import operator
 from typing import Literal, NamedTuple, SupportsIndex, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import Dataset
 
 from advaug.datasets._face_head import Head, build_head, project_landmarks
 from advaug.datasets._face_look import Conditions, Look, sample_conditions, sample_look
@@ -26,6 +23,7 @@ from advaug.datasets._face_shape import (
     sample_frontal_landmarks,
 )
 from advaug.datasets._face_texture import AtlasScale, paint_atlas, sample_swatches
+from advaug.datasets.drawn import DrawnPictures
 from advaug.datasets.sample import LandmarkSample
 from advaug.schemes import FACE_68
 
@@ -42,7 +40,7 @@ _SUPERSAMPLING, _SUPERSAMPLING_SMALL, _SMALL = 1.25, 2.0, 128
 _TEXELS_PER_RASTER_PIXEL = 1.1
 
 
-class SyntheticFaces(Dataset[LandmarkSample]):
+class SyntheticFaces(DrawnPictures):
     """Drawn faces with exact landmarks, so that everything runs with no download.
 
     Every picture is a new person: shape, skin, hair, beard, make-up and glasses vary, and so do
@@ -97,17 +95,7 @@ class SyntheticFaces(Dataset[LandmarkSample]):
         image_size: int = 128,
         seed: int = 0,
     ) -> None:
-        if split not in _SPLITS:
-            names = ", ".join(repr(name) for name in _SPLITS)
-            message = f"`split` must be one of {names}, but got {split!r}. Choose one of them."
-            raise ValueError(message)
-        self.count = _whole_number("count", count, 1)
-        self.split = split
-        self.image_size = _whole_number("image_size", image_size, _MIN_IMAGE_SIZE)
-        self.seed = _whole_number("seed", seed, 0)
-
-    def __len__(self) -> int:
-        return self.count
+        super().__init__(count, split, image_size, seed, splits=_SPLITS, least_size=_MIN_IMAGE_SIZE)
 
     def __getitem__(self, index: SupportsIndex) -> LandmarkSample:
         """Draw one picture; negative indices count from the end.
@@ -117,24 +105,11 @@ class SyntheticFaces(Dataset[LandmarkSample]):
         """
         person, rng = self._draw_person(index)
         image, landmarks = _photograph(person, self.image_size, rng)
-        inside = ((landmarks >= -0.5) & (landmarks < self.image_size - 0.5)).all(axis=1)
-        return LandmarkSample(
-            torch.from_numpy(image),
-            torch.from_numpy(landmarks.astype(np.float32)),
-            torch.from_numpy(inside),
-        )
+        return self._sample(image, landmarks)
 
     def _draw_person(self, index: SupportsIndex) -> tuple["_Person", np.random.Generator]:
         """Draw all but the pixels, and give the generator that draws the rest."""
-        position = operator.index(index)
-        if not -self.count <= position < self.count:
-            message = (
-                f"`index` must be below {self.count}, but got {position}. "
-                "Pass a larger `count` for more pictures."
-            )
-            raise IndexError(message)
-        entropy = (self.seed, _SPLITS.index(self.split), position % self.count)
-        rng = np.random.default_rng(np.random.SeedSequence(entropy))
+        rng = self._generator(index)
         return _sample_person(rng, hard=self.split == "hard"), rng
 
 
@@ -186,21 +161,3 @@ def _frame(flat: Floats, conditions: Conditions) -> tuple[Floats, float]:
     low, high = flat.min(axis=0), flat.max(axis=0)
     side = float(np.linalg.norm(high - low)) * conditions.zoom
     return (low + high) / 2 - side * (0.5 + conditions.shift), side
-
-
-def _whole_number(name: str, value: int, least: int) -> int:
-    """Give `value` as an int.
-
-    Raises:
-        TypeError: If it is not a whole number.
-        ValueError: If it is below `least`.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError as error:
-        message = f"`{name}` must be a whole number, but got {value!r}. Pass an int."
-        raise TypeError(message) from error
-    if number < least:
-        message = f"`{name}` must be at least {least}, but got {number}. Pass {least} or more."
-        raise ValueError(message)
-    return number

@@ -198,9 +198,10 @@ def oks_average_precision(
 
 
 def _complete(path: Path) -> dict[str, Any]:
-    """Read a json and add the two fields that pycocotools insists on and tools leave out."""
+    """Read a json and add the fields that pycocotools insists on and tools leave out."""
     content = read_json(path)
     for annotation in content["annotations"]:
+        annotation.setdefault("iscrowd", 0)
         visible = annotation.get("keypoints", [])[2::3]
         annotation.setdefault("num_keypoints", sum(flag > 0 for flag in visible))
         if "bbox" in annotation:
