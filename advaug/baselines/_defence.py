@@ -91,7 +91,8 @@ class Call:
         self, pictures: Tensor, *, network: Detector | None = None, exact: bool = False
     ) -> Any:  # noqa: ANN401 # the detector's
         """As `output`, without a graph."""
-        # Without its cache: half-precision weights made here would carry no graph afterwards.
+        # Without its cache, in which older releases of PyTorch keep weights that carry no graph for
+        # the passes to come (pytorch#158232).
         kind = pictures.device.type
         uncached = torch.autocast(
             kind,

@@ -153,7 +153,8 @@ class AdvMix(Defence):
         push = self._stepper.scaled(-gradient / len(mixed))
         ours = [p for p in self.mixer.parameters() if p.requires_grad]
         gradients = torch.autograd.grad(mixed, ours, push, materialize_grads=True)
-        self._stepper.step([(self.mixer_optimizer, ours, average(gradients))])
+        steps = [(self.mixer_optimizer, ours, average(gradients))]
+        self._stepper.step(steps, spoiled=torch.zeros((), device=mixed.device))
 
     def _hide(self, target: Any, covered: Tensor) -> Any:  # noqa: ANN401 # the task's
         """The target, with landmarks that are covered, `(B, 1, H, W)`, marked as not visible."""

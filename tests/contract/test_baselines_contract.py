@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from test_resume import Run as AdversaryRun
 from test_untouched import (
     DETECTORS,
     TELLING,
@@ -221,39 +222,12 @@ def test_unfit_inputs_raise_before_anything_has_moved(make):
 # --- exact resume ----------------------------------------------------------------------------
 
 
-class Run:
-    """A training run that can be saved and taken up."""
+class Run(AdversaryRun):
+    """A training run that can be saved and taken up, with a baseline in the adversary's place."""
 
     def __init__(self, make, options, seed=0):
-        torch.manual_seed(seed)
-        self.task, *_ = task_and_batch("heatmap")
-        self.detector = HeatmapToy()
-        self.defence = make(self.task, seed=seed, **options)
-        self.optimizer = torch.optim.Adam(self.detector.parameters(), lr=1e-3)
-        self.losses = []
-
-    def steps(self, first, last):
-        for step in range(first, last):
-            torch.manual_seed(step)
-            _, images, target = task_and_batch("heatmap", seed=step)
-            loss = self.task.error(self.detector(images), target).mean()
-            loss = loss + self.defence(self.detector, images, target)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            self.losses.append(loss.item())
-
-    def state(self):
-        return {
-            "detector": self.detector.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "defence": self.defence.state_dict(),
-        }
-
-    def load(self, state):
-        self.detector.load_state_dict(state["detector"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.defence.load_state_dict(state["defence"])
+        super().__init__("heatmap", {}, seed=seed)
+        self.adversary = make(self.task, seed=seed, **options)
 
 
 @pytest.mark.parametrize("name", [name for name in DEFENCES if name != "advmix-with-a-teacher"])
@@ -275,8 +249,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(name, batch_norm, tmp_path):
 def test_a_run_with_another_seed_differs(make):
     """The comparison above can fail."""
     one, other = Run(make, {}), Run(make, {})
-    other.defence._generator.manual_seed(5)
-    transform = getattr(other.defence, "transform", None)
+    other.adversary._generator.manual_seed(5)
+    transform = getattr(other.adversary, "transform", None)
     if hasattr(transform, "generator"):
         transform.generator.manual_seed(5)
     for run in (one, other):
@@ -287,9 +261,9 @@ def test_a_run_with_another_seed_differs(make):
 def test_the_state_holds_everything_that_a_step_of_advmix_moves_and_no_teacher():
     run = Run(taught, {"batch_norm": "split"})
     run.steps(0, 2)
-    before = snapshot(run.defence.state_dict())
+    before = snapshot(run.adversary.state_dict())
     run.steps(2, 3)
-    moved = " ".join(differences(before, run.defence.state_dict()))
+    moved = " ".join(differences(before, run.adversary.state_dict()))
     for part in ("mixer.down", "mixer_optimizer", "generator", "calls", "batch_norms.second"):
         assert part in moved, part
     assert [key for key in before if "teacher" in key or "recolour" in key] == []
@@ -299,8 +273,8 @@ def test_the_loss_scale_of_float16_is_resumed(tmp_path):
     def look(run, step):
         _, images, target = task_and_batch("heatmap", seed=step)
         with torch.autocast("cpu", torch.float16):
-            run.defence(run.detector, images, target)
-            return run.defence.pictures(run.detector, images, target)
+            run.adversary(run.detector, images, target)
+            return run.adversary.pictures(run.detector, images, target)
 
     whole = Run(advmix, {})
     look(whole, 0)
@@ -309,4 +283,4 @@ def test_the_loss_scale_of_float16_is_resumed(tmp_path):
     resumed.load(torch.load(tmp_path / "state.pt", weights_only=True))
     assert torch.equal(look(whole, 1), look(resumed, 1))
     assert differences(whole.state(), resumed.state()) == []
-    assert whole.defence.state_dict()["_extra_state"]["loss_scale"]
+    assert whole.adversary.state_dict()["_extra_state"]["loss_scale"]
