@@ -536,7 +536,7 @@ def test_the_mixer_raises_the_error_of_a_fixed_detector(kind):
         return sum(found) / len(found)
 
     untrained = error_on_mixes()
-    for step in range(60):
+    for step in range(40):
         _, images, target = task_and_batch(kind, 8, step)
         defence(net, images, target)
     assert error_on_mixes() > 1.2 * untrained
