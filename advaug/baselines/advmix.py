@@ -70,9 +70,9 @@ class AdvMix(Defence):
     Wang et al., *When Human Pose Estimation Meets Robustness: Adversarial Algorithms and
     Benchmarks*, CVPR 2021. The copies are by AutoAugment's photometric operations and by GridMask
     (Chen et al., 2020). A U-Net mixes the three with weights that differ from pixel to pixel and
-    learns to raise the detector's error; as a convex combination of pictures with the same
-    landmarks, a mix cannot be a false sample. Landmarks behind the grid count as not visible (for a
-    task of your own they stay).
+    learns to raise the detector's error. The mix is a convex combination of pictures with the same
+    landmarks, so nothing can be painted where it is not; but a picture and its negative can cancel.
+    Landmarks behind the grid count as not visible (for a task of your own they stay).
 
     Where we differ: in the paper the mix takes the place of the clean picture, which the detector
     sees only through the teacher; here the caller decides, by adding the loss to its own or not.
