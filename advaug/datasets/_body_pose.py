@@ -25,6 +25,7 @@ _POSTURES = {
     "leap": ((28, 34), (18, 13), (48, 30), (10, 14), (40, 60), (60, 40), (45, 32)),
 }
 _SHARES = np.array([0.28, 0.2, 0.14, 0.18, 0.08, 0.12])
+_LEGS = ("hip", "knee", "ankle", "toe")  # what stays when the trunk leans
 _STRIDE = 24.0  # degrees, of legs and arms to and fro
 
 
@@ -40,9 +41,8 @@ def sample_body(rng: np.random.Generator) -> Joints:
     angles[:, [2, 6]] = np.clip(angles[:, [2, 6]], 0, 140)  # knees and elbows bend one way
     joints = _upright(np.deg2rad(angles), rng)
     tilt = _turn("x", -np.deg2rad(lean)) @ _turn("z", rng.normal(0, 0.06))
-    joints = {key: tilt @ at if at[1] < 0 or _is_arm(key) else at for key, at in joints.items()}
     view = _view(rng)
-    return {key: view @ at for key, at in joints.items()}
+    return {key: view @ (at if key.endswith(_LEGS) else tilt @ at) for key, at in joints.items()}
 
 
 def _upright(angles: Floats, rng: np.random.Generator) -> Joints:
@@ -85,10 +85,6 @@ def _head(neck: Floats, rng: np.random.Generator) -> Joints:
     }
     centre = neck + nod @ np.array([0.0, -0.17, 0.02])
     return {name: centre + nod @ np.array(offset) for name, offset in offsets.items()}
-
-
-def _is_arm(name: str) -> bool:
-    return name.endswith(("elbow", "wrist", "hand"))
 
 
 def _direction(forward: float, outward: float) -> Floats:
