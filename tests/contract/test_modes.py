@@ -451,3 +451,23 @@ def test_a_task_of_coordinates_without_a_visible_landmark_in_one_sample_goes_on_
         adversary(detector, images, (landmarks, visible)).backward()
         assert all(p.isfinite().all() for p in adversary.parameters())
         assert all(p.grad is None or p.grad.isfinite().all() for p in detector.parameters())
+
+
+# --- compilation of what is ours -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_compiled_networks_of_the_adversary_learn_alike(mode):
+    torch._dynamo.reset()
+    ends = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        _, detector = detector_of("heatmap")
+        adversary = tiny_adversary(mode=mode, optimizer=gentle)
+        if compiled:
+            adversary.compile(backend="aot_eager")
+        for step in range(2):
+            adversary(detector, *heatmap_batch(seed=step)).backward()
+        ends.append([p.detach() for net in (detector, adversary) for p in net.parameters()])
+    assert_close(*ends, floor=1e-6)
+    assert list(adversary.state_dict()) == list(tiny_adversary().state_dict())
