@@ -1,5 +1,6 @@
 """The Lightning callback against a plain loop, alone and in two processes, and its checkpoint."""
 
+import contextlib
 import os
 import socket
 import warnings
@@ -101,12 +102,12 @@ def assert_close(one, other, rtol=1e-4, atol=1e-5):
     ("trainer", "loop"),
     [
         ({}, {}),
-        ({"gradient_clip_val": 0.01}, {"clip": 0.01}),
+        ({"gradient_clip_val": 1.0}, {"clip": 1.0}),
         # Five batches: the last window is shorter.
         ({"accumulate_grad_batches": 2}, {"accumulate": 2}),
         (
-            {"accumulate_grad_batches": 3, "gradient_clip_val": 0.01},
-            {"accumulate": 3, "clip": 0.01},
+            {"accumulate_grad_batches": 3, "gradient_clip_val": 1.0},
+            {"accumulate": 3, "clip": 1.0},
         ),
         ({"precision": "bf16-mixed"}, {"dtype": torch.bfloat16}),
     ],
@@ -138,14 +139,33 @@ def test_without_the_callback_the_module_ends_elsewhere():
         assert_close(module.net, alone.net)
 
 
-def test_float16_scales_the_defence_as_it_scales_the_loss():
-    """Two thirds of the way down its scale a gradient of this loss is zero without it."""
+class Scaled(MixedPrecision):
+    """The loss scale of float16, with everything computed in float32 all the same."""
+
+    def autocast_context_manager(self):
+        return contextlib.nullcontext()
+
+
+def test_the_defence_is_scaled_as_the_loss_is():
     (module, adversary), (other_module, other_adversary) = twins()
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
+    for each, ours, options in (
+        (module, adversary, {"plugins": [Scaled("16-mixed", "cpu", scaler)]}),
+        (other_module, other_adversary, {}),
+    ):
+        torch.manual_seed(3)
+        fit(each, ours, gradient_clip_val=1.0, **options)
+    assert_close(module.net, other_module.net)
+    assert_close(adversary, other_adversary)
+
+
+def test_float16_trains():
+    (module, adversary), _ = twins()
+    before = snapshot(module.net.head.state_dict())
     plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**12))
     fit(module, adversary, plugins=[plugin])
-    fit(other_module, other_adversary, precision="bf16-mixed")
-    assert_close(module.net, other_module.net, rtol=1e-1, atol=1e-2)
-    assert all(p.isfinite().all() for p in module.parameters())
+    assert differences(before, module.net.head.state_dict())
+    assert all(p.isfinite().all() for p in (*module.parameters(), *adversary.parameters()))
 
 
 def test_an_overflow_skips_the_detectors_step_and_the_run_goes_on():
@@ -243,6 +263,7 @@ class Sharded(ParallelStrategy):
     ("make", "callback", "options", "message"),
     [
         (Manual, {}, {}, "self.manual_backward"),
+        (lambda: Module(optimizer=torch.optim.LBFGS), {}, {}, "but LBFGS takes several"),
         (Module, {"detector": lambda m: m.model}, {}, r"parts of Module are \['net'\]"),
         (Module, {"detector": lambda _: 3}, {}, "to call, but gave a int"),
         (Module, {"detector": lambda _: HeatmapToy()}, {}, "has no part in it"),
@@ -252,7 +273,15 @@ class Sharded(ParallelStrategy):
         (Module, {}, {"strategy": Sharded()}, "but got Sharded"),
     ],
     ids=[
-        *("manual", "no such part", "no callable", "foreign detector", "no dict", "one part"),
+        *(
+            "manual",
+            "LBFGS",
+            "no such part",
+            "no callable",
+            "foreign detector",
+            "no dict",
+            "one part",
+        ),
         *("no pictures", "strategy"),
     ],
 )

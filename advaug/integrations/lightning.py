@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
+from torch.optim import LBFGS
 
 from advaug.adversary import SampleAdaptiveAdversary
 from advaug.isolation import Detector, modules_of
@@ -176,6 +177,11 @@ def _check_optimization(module: LightningModule) -> None:
             "the LightningModule must use automatic optimization, but its "
             "`automatic_optimization` is False. Leave this callback out and call the adversary in "
             "`training_step`: `self.manual_backward(loss + adversary(self.net, images, target))`."
+        )
+        raise ValueError(msg)
+    if any(isinstance(optimizer, LBFGS) for optimizer in module.trainer.optimizers):
+        msg = (
+            "the optimizer must take one backward a step, but LBFGS takes several. Use another one."
         )
         raise ValueError(msg)
 
