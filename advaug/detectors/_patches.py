@@ -1,0 +1,45 @@
+"""Square patches of a picture around its landmarks, as a differentiable function of both."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from advaug._precision import full_precision
+
+__all__ = ["sample_patches"]
+
+
+@full_precision
+def sample_patches(images: Tensor, landmarks: Tensor, patch_size: int) -> Tensor:
+    """Cut a patch out around every landmark, bilinearly; beyond its edge a picture repeats it.
+
+    Sample (i, j) of a patch lies `(j, i) - (patch_size - 1) / 2` pixels from the landmark: an odd
+    patch around an integer place, and an even one half a pixel from it, hold the pixels themselves.
+
+    Args:
+        images: `(B, C, H, W)`.
+        landmarks: `(B, N, 2)`, x then y, in pixels.
+        patch_size: Side P of a patch, in pixels.
+
+    Returns:
+        `(B * N, C, P, P)`, the N patches of a picture one after the other.
+    """
+    batch, channels, height, width = images.shape
+    count = landmarks.shape[1]
+    steps = torch.arange(patch_size, dtype=landmarks.dtype, device=landmarks.device)
+    steps = steps - (patch_size - 1) / 2
+    x = landmarks[:, :, None, None, 0] + steps
+    y = landmarks[:, :, None, None, 1] + steps[:, None]
+    places = torch.stack(torch.broadcast_tensors(x, y), dim=-1)  # (B, N, P, P, 2)
+    # -1 and 1 are the centres of the first and the last pixel: `align_corners=True`.
+    last = torch.tensor((width - 1, height - 1), dtype=places.dtype).clamp(min=1)
+    grid = 2 * places / last.to(places.device) - 1
+    patches = F.grid_sample(
+        images,
+        grid.view(batch, count * patch_size, patch_size, 2),
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=True,
+    )
+    patches = patches.view(batch, channels, count, patch_size, patch_size)
+    return patches.transpose(1, 2).flatten(0, 1)
