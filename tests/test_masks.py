@@ -116,6 +116,55 @@ def test_nose_tip_and_mouth_are_covered_eyes_and_brows_never(style):
     assert np.quantile(area, 0.9) < 1.47
 
 
+@pytest.mark.parametrize("style", STYLES)
+def test_upper_and_lower_edge_lie_where_masks_end(style):
+    tops, bottoms = [], []
+    landmarks = face()
+    column, io = round(landmarks[27, 0]), 85
+    for seed in range(60):
+        on_axis = _coverage((256, 256), landmarks, style=style, seed=seed)[:, column] > 0.5
+        first, last = np.flatnonzero(on_axis)[[0, -1]]
+        tops.append((first - landmarks[27, 1]) / (landmarks[30, 1] - landmarks[27, 1]))
+        bottoms.append((last - landmarks[8, 1]) / io)
+    low, middle, high = np.quantile(tops, [0.1, 0.5, 0.9])
+    assert middle == pytest.approx(0.56, abs=0.07)
+    assert low > 0.41
+    assert high < 0.7
+    assert np.abs(np.quantile(bottoms, [0.1, 0.9])).max() < 0.1
+
+
+def test_a_mask_can_be_worn_anywhere_on_the_nose():
+    images, landmarks = batch(2)
+    masked = {
+        top: add_masks(images, landmarks, styles="black", seeds=[0, 1], top=top)
+        for top in (0.3, 0.6, 1.4)
+    }
+    x, y = landmarks[0].round().long().T
+    covered_at = {
+        top: (picture[0] - images[0]).abs().amax(0)[y, x] > 0.2 for top, picture in masked.items()
+    }
+    assert covered_at[0.3][28]
+    assert not covered_at[0.6][28]
+    assert covered_at[0.6][30]
+    assert not covered_at[1.4][30]
+    assert covered_at[1.4][57]
+    assert not any(found[36:48].any() for found in covered_at.values())
+
+
+def test_a_blue_surgical_mask_is_as_blue_as_those_of_masked_300w():
+    """Their 10 and 90 % quantiles; the brighter the picture, the brighter the mask."""
+    landmarks = face()
+    inside = _coverage((256, 256), landmarks, style="surgical_blue", seed=0) == 1
+    found = []
+    for light in np.linspace(1, 2, 6):
+        image = np.clip(picture() * light, 0, 255).astype(np.uint8)
+        masked = render_mask(image, landmarks, style="surgical_blue", seed=0)
+        found.append(np.median(masked[inside], axis=0))
+    assert (np.array(found) >= [50, 101, 152]).all()
+    assert (np.array(found) <= [144, 196, 247]).all()
+    assert (np.diff(found, axis=0) > 0).all()
+
+
 @pytest.mark.parametrize("roll", [0.7, np.pi / 2, np.pi, -2.0])
 def test_a_rolled_face_wears_the_same_mask(roll):
     upright = _coverage((256, 256), face(io=60, centre=(128, 128)), style="n95", seed=3)

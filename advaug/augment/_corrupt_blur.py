@@ -37,15 +37,17 @@ def motion_blur(scene: Scene, length: float) -> Tensor:
 def zoom_blur(scene: Scene, reach: float) -> Tensor:
     """Average magnifications from `1 - reach` to `1 + reach` about the centre of the square.
 
-    Their mean is 1, so a landmark is smeared along its ray from the centre but stays where it is on
-    average. Both signs of reach / 2, reach / 4, ... are summed up, that is every binary fraction
-    between the two ends.
+    Their mean is 1, and each weighs as much less as it makes things larger: a landmark is smeared
+    along its ray from the centre, but its centre of mass stays where it is. Both signs of
+    reach / 2, reach / 4, ... are summed up, that is every binary fraction between the two ends.
     """
     images = scene.images
     displacement = reach * scene.square.side / 2  # at the border, pixels
     for halving in range(1, 2 + max(1, math.ceil(math.log2(max(displacement, 1))))):
         step = reach / 2**halving
-        images = (_magnified(scene, images, 1 + step) + _magnified(scene, images, 1 - step)) / 2
+        share = (1 + step) ** -2 / ((1 + step) ** -2 + (1 - step) ** -2)
+        larger, smaller = (_magnified(scene, images, 1 + sign * step) for sign in (1, -1))
+        images = share * larger + (1 - share) * smaller
     return images
 
 

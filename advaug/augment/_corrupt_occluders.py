@@ -49,14 +49,15 @@ def sunglasses(scene: Scene, size: float) -> Tensor:
     opacity, red, green, blue = scene.draw(4)
     tint = 0.02 + 0.1 * torch.cat([red, green, blue], 1)[:, :, None]
     lenses = [face.lens(eye, size) for eye in ("left", "right")]
-    images = scene.images
-    for lens in lenses:
-        images = _laid_over(images, tint, (0.8 + 0.19 * opacity) * lens.cover)
     left, right = lenses
     frame = face.stick(left.inner, right.inner)
     for lens, ear in ((left, 0), (right, 16)):
         frame = torch.maximum(frame, face.stick(lens.outer, face.local[:, ear]))
-    return _laid_over(images, tint / 2, frame)
+    # The temple of a far eye goes back behind its lens.
+    images = _laid_over(scene.images, tint / 2, frame)
+    for lens in lenses:
+        images = _laid_over(images, tint, (0.8 + 0.19 * opacity) * lens.cover)
+    return images
 
 
 def _landmarks(scene: Scene) -> Tensor:

@@ -68,7 +68,7 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     "impulse_noise": Corruption(noise.impulse_noise, (0.02, 0.05, 0.1, 0.17, 0.27), "share"),
     "defocus_blur": Corruption(blur.defocus_blur, (0.02, 0.035, 0.05, 0.065, 0.08), "radius"),
     "motion_blur": Corruption(blur.motion_blur, (0.06, 0.1, 0.14, 0.185, 0.23), "length"),
-    "zoom_blur": Corruption(blur.zoom_blur, (0.08, 0.16, 0.24, 0.33, 0.43), "reach"),
+    "zoom_blur": Corruption(blur.zoom_blur, (0.07, 0.14, 0.21, 0.28, 0.35), "reach"),
     "brightness": Corruption(
         light.brightness, (0.35, 0.65, 1.0, 1.4, 1.9), "share of the way to white"
     ),
@@ -78,7 +78,7 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     "cast_shadow": Corruption(light.cast_shadow, (0.4, 0.55, 0.7, 0.8, 0.88), "depth"),
     "fog": Corruption(light.fog, (0.2, 0.33, 0.45, 0.56, 0.65), "density"),
     "colour_cast": Corruption(light.colour_cast, (0.3, 0.55, 0.8, 1.05, 1.3), "strength"),
-    "jpeg": Corruption(digital.jpeg, (25, 12, 7, 4, 2), "quality"),
+    "jpeg": Corruption(digital.jpeg, (25, 12, 7, 5, 3), "quality"),
     "pixelation": Corruption(digital.pixelation, (40, 30, 22, 16, 12), "cells a side"),
     "patch": Corruption(occluders.patch, (0.02, 0.05, 0.09, 0.14, 0.2), "share of the area"),
     "bar": Corruption(occluders.bar, (0.03, 0.06, 0.1, 0.145, 0.195), "width"),

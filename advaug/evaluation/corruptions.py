@@ -1,0 +1,128 @@
+"""Measure detectors on Landmark-C: mean corrupted NME, its ratio to the clean one, worst kind."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from advaug.augment.corruptions import (
+    CORRUPTIONS,
+    SEVERITIES,
+    check_kinds,
+    check_severities,
+    corrupt,
+)
+from advaug.evaluation.evaluate import CONDITIONS, Condition, Decode, Errors, evaluate
+from advaug.evaluation.metrics import Normalizer
+
+__all__ = ["CorruptionErrors", "evaluate_corruptions"]
+
+
+@dataclass(frozen=True)
+class CorruptionErrors:
+    """The errors of one detector on the benchmark, and under the plain conditions beside it.
+
+    Attributes:
+        conditions: By name, "clean" among them.
+        corruptions: By kind and severity.
+    """
+
+    conditions: Mapping[str, Errors]
+    corruptions: Mapping[str, Mapping[int, Errors]]
+
+    def by_kind(self) -> dict[str, float]:
+        """Mean NME of each kind over its severities, fractions."""
+        return {
+            kind: math.fsum(_mean(errors) for errors in found.values()) / len(found)
+            for kind, found in self.corruptions.items()
+        }
+
+    def summary(self) -> dict[str, float | str]:
+        """What a table shows of it.
+
+        Returns:
+            - "corrupted": mean corrupted NME, the mean over the kinds of their means, a fraction
+            - "ratio": "corrupted" by the clean NME; 1 for a detector that nothing disturbs
+            - "worst": the worst kind's mean NME, and "worst_kind" its name
+        """
+        kinds = self.by_kind()
+        corrupted = math.fsum(kinds.values()) / len(kinds)
+        worst = max(kinds, key=lambda kind: kinds[kind])
+        return {
+            "corrupted": corrupted,
+            "ratio": corrupted / _mean(self.conditions["clean"]),
+            "worst": kinds[worst],
+            "worst_kind": worst,
+        }
+
+
+def evaluate_corruptions(
+    detector: nn.Module,
+    decode: Decode,
+    images: Tensor,
+    landmarks: Tensor,
+    visible: Tensor,
+    *,
+    normalizer: Normalizer,
+    kinds: Sequence[str] | None = None,
+    severities: Sequence[int] = SEVERITIES,
+    conditions: Mapping[str, Condition] = CONDITIONS,
+    batch_size: int = 64,
+) -> CorruptionErrors:
+    """Errors of a detector on clean pictures, under the other conditions, and on Landmark-C.
+
+    Args:
+        detector: On the device of the pictures.
+        decode: From the detector's output and `(height, width)` to landmarks in pixels.
+        images: Crops of faces, `(B, 3, H, W)` in `[0, 1]`; their numbers seed what is random.
+        landmarks: `(B, N, 2)` in pixels.
+        visible: `(B, N)` bool.
+        normalizer: Of the NME.
+        kinds: Names of `CORRUPTIONS`; None for all, without those for faces if N is not 68.
+        severities: From 1 to 5. Numbers to compare with others' need all; `(1, 3, 5)` takes less
+            time.
+        conditions: What else to measure, by name; "clean" must be among them.
+        batch_size: Pictures at a time.
+
+    Raises:
+        ValueError: If a kind or severity is unknown, or "clean" is missing.
+    """
+    if kinds is None:
+        face = landmarks.shape[1] == 68
+        kinds = [kind for kind, corruption in CORRUPTIONS.items() if face or not corruption.face]
+    check_kinds(kinds)
+    check_severities(severities)
+    if "clean" not in conditions:
+        msg = f"`conditions` must have 'clean', but got {list(conditions)}. Add it for the ratio."
+        raise ValueError(msg)
+    pairs = {f"{kind}/{severity}": (kind, severity) for kind in kinds for severity in severities}
+    corrupted = {name: _condition(*pair) for name, pair in pairs.items()}
+    found = evaluate(
+        detector,
+        decode,
+        images,
+        landmarks,
+        visible,
+        normalizer=normalizer,
+        conditions={**conditions, **corrupted},
+        batch_size=batch_size,
+    )
+    return CorruptionErrors(
+        conditions={name: found[name] for name in conditions},
+        corruptions={
+            kind: {severity: found[f"{kind}/{severity}"] for severity in severities}
+            for kind in kinds
+        },
+    )
+
+
+def _condition(kind: str, severity: int) -> Condition:
+    def apply(images: Tensor, landmarks: Tensor, numbers: Tensor) -> Tensor:
+        return corrupt(images, kind, severity, seeds=numbers, landmarks=landmarks)
+
+    return apply
+
+
+def _mean(errors: Errors) -> float:
+    return errors.values.nanmean().item()
