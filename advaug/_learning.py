@@ -128,7 +128,7 @@ def combine(
     Args:
         verdict: With the pulls of L_R and L_A.
         push: Gradient of L_F at I_adv.
-        limit: Of L_A's norm relative to L_F's, or None.
+        limit: Of L_A's norm relative to L_F's, in each sample, or None.
         reconstruction_weight: Of L_R.
 
     Returns:
@@ -137,15 +137,21 @@ def combine(
     pulls = {"feedback": push, **verdict.pulls}
     similarity, pull = verdict.similarity.semantic, pulls["reconstruction"]
     if isinstance(reconstruction_weight, ReconstructionController):
-        norms = (part.flatten(1).norm(dim=1) for part in (push, pull))
-        weights = reconstruction_weight.weights(similarity, *norms)
+        weights = reconstruction_weight.weights(similarity, _norms(push), _norms(pull))
     else:
         weights = torch.full_like(similarity, reconstruction_weight)
     pulls["reconstruction"] = pull * weights.view(-1, 1, 1, 1)
     if limit is not None and "adversarial" in pulls:
-        pull, most = pulls["adversarial"], limit * push.norm()
-        pulls["adversarial"] = pull * (most / pull.norm().clamp(min=1e-20)).clamp(max=1.0)
+        # Sample by sample, so that it does not matter how pictures are split over processes.
+        pull = pulls["adversarial"]
+        most = (limit * _norms(push) / _norms(pull).clamp(min=1e-20)).clamp(max=1.0)
+        pulls["adversarial"] = pull * most.view(-1, 1, 1, 1)
     return pulls, weights
+
+
+def _norms(pull: Tensor) -> Tensor:
+    """`(B,)`: how strong a gradient at I_adv is in each sample."""
+    return pull.flatten(1).norm(dim=1)
 
 
 def pull_of(

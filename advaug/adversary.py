@@ -89,8 +89,8 @@ class SampleAdaptiveAdversary(nn.Module):
         reconstruction_weight: Weight of L_R in Eq. 7: a number, 0 for none (Table 7, "w/o L_R"),
             or a controller; by default a `ReconstructionController()`.
         adversarial_weight: Weight of L_A in Eq. 7.
-        adversarial_limit: How hard L_A may pull at I_adv relative to L_F. L_F is weak while the
-            detector is, and L_A, which is not, would drown it: then the attacker learns to do
+        adversarial_limit: How hard L_A may pull at each I_adv relative to L_F. L_F is weak while
+            the detector is, and L_A, which is not, would drown it: then the attacker learns to do
             nothing. None for no limit (the literal paper).
         adversarial_form: `"non_saturating"`, or `"minimax"` for the literal Eq. 4.
         batch_norm: `"isolated"`, `"running"`, `"shared"` (the literal paper) or `"split"`; see

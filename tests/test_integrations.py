@@ -315,7 +315,7 @@ def parts():
         *(nn.GroupNorm(2, 8), nn.ReLU(), nn.Conv2d(8, 3, 5, padding=2)),
     )
     module = Module(net, lambda p: torch.optim.SGD(p, lr=0.1))
-    # The limit compares norms over a process's own pictures.
+    # Under the limit a young attacker's gradients are as small as rounding, and Adam follows them.
     adversary = tiny_adversary(
         attacker=Noiseless(), loss_weight=LOSS_WEIGHT, adversarial_limit=None
     )

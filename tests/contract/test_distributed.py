@@ -100,7 +100,7 @@ def train_on_parts(rank, world, mode):
     """
     torch.manual_seed(0)
     net = PlainToy(nn.GroupNorm(2, 8))
-    # The limit compares norms over the pictures that a process has.
+    # Under the limit a young attacker's gradients are as small as rounding, and Adam follows them.
     adversary = tiny_adversary(attacker=Noiseless(), mode=mode, adversarial_limit=None)
     detector = net if world == 1 else DistributedDataParallel(net)
     optimizer = torch.optim.SGD(detector.parameters(), lr=1e-6)

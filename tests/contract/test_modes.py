@@ -175,7 +175,7 @@ def run(mode, *, name="heatmap", scale=1.0, micro=1, steps=3, **options):
         {"loss_weight": 0.0},
         {"relaxation": 1.0, "beta": "semantic"},
         {"discriminator": None},
-        {"reconstruction_weight": None, "adversarial_limit": 0.5},
+        {"reconstruction_weight": None, "adversarial_limit": 0.5, "steps": 2},
         {"attacker_every": 2, "discriminator_every": 3, "adversarial_fraction": 0.5},
     ],
     ids=lambda options: "-".join(f"{k}={v}" for k, v in options.items()) or "plain",
