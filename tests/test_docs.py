@@ -13,7 +13,14 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/conventions.md", "docs/corruptions.md", "docs/distributed.md"]
+    "page",
+    [
+        "README.md",
+        "docs/conventions.md",
+        "docs/corruptions.md",
+        "docs/distributed.md",
+        "docs/pose.md",
+    ],
 )
 def test_the_snippets_of_a_page_run_in_their_order(page):
     blocks = BLOCK.findall((REPOSITORY / page).read_text())

@@ -56,3 +56,36 @@ def test_the_hourglass_example_refuses_in_one_line(tmp_path, words, message):
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_pose_example_draws_its_own_people(tmp_path):
+    tiny = ("--steps", "4", "--batch-size", "4", "--width", "8", "--device", "cpu")
+    done = run("train_pose.py", *tiny, folder=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    output = tmp_path / "runs" / "train_pose"
+    metrics = json.loads((output / "metrics.json").read_text())
+    for arm in ("saat", "plain"):
+        assert list(metrics[arm]) == ["clean", "occluded"]
+        for found in metrics[arm].values():
+            assert list(found) == ["nme", "PCK@0.05", "PCK@0.1"]
+            assert found["nme"] > 0
+        assert (output / arm / "detector.safetensors").exists()
+    for name in ("ced.png", "gallery.png"):
+        assert (output / name).stat().st_size > 10_000
+    assert "occluded PCK@0.1 %" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--data", "coco", "--root", "."), "`--annotations` must name"),
+        (("--data", "mouse", "--root", "nowhere"), "keypoints.csv"),
+    ],
+    ids=["no annotations", "no csv"],
+)
+def test_the_pose_example_refuses_in_one_line(tmp_path, words, message):
+    done = run("train_pose.py", *words, "--device", "cpu", folder=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs" / "train_pose").exists()
