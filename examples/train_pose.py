@@ -56,9 +56,10 @@ def main() -> int:
 def as_coco(experiment: Experiment) -> Experiment:
     """Convert DeepLabCut's example mouse to COCO's format, beside the output."""
     assert experiment.root is not None  # asked for with the arguments
+    annotations = mouse_annotations(experiment.root)
     path = experiment.output.with_name(f"{experiment.output.name}_mouse.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, mouse_annotations(experiment.root))
+    write_json(path, annotations)
     return replace(experiment, data="coco", root=experiment.root / "images", annotations=path)
 
 
