@@ -357,7 +357,7 @@ def test_a_mask_is_worn_higher_and_higher():
 # The square
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("brightness", "contrast")])
+@pytest.mark.parametrize("kind", KINDS)
 def test_around_a_face_in_a_larger_picture_the_same_happens_as_in_its_crop(kind, faces):
     images, landmarks = faces
     border = (16, 16, 16, 16)
@@ -370,6 +370,14 @@ def test_around_a_face_in_a_larger_picture_the_same_happens_as_in_its_crop(kind,
         assert distance(inner, images) == pytest.approx(distance(here, images), rel=0.1)
     else:
         assert distance(inner, here) < 0.25 * distance(here, images)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_smallest_square_at_the_last_pixel_will_do(kind, faces):
+    images, landmarks = faces
+    for square in (Square(62.5, 62.5, 1), Square(-0.25, 9.5, 1)):
+        found = corrupt(images, kind, 3, seeds=range(6), landmarks=landmarks, square=square)
+        assert found.isfinite().all()
 
 
 # Errors
@@ -398,8 +406,8 @@ def test_other_arguments_are_checked(faces):
         corrupt(images[0], "fog", 1, seeds=[0])
     with pytest.raises(TypeError, match="`images` must be floating point"):
         corrupt(images.byte(), "fog", 1, seeds=range(6))
-    for square in (Square(0, 0, 0), Square(64, 0, 9), Square(0, -9, 9), Square(0, 0, math.nan)):
-        with pytest.raises(ValueError, match="`square` must overlap"):
+    for square in (Square(0, 0, 0.5), Square(64, 0, 9), Square(0, -9, 9), Square(0, 0, math.nan)):
+        with pytest.raises(ValueError, match="`square` must be a pixel or more and overlap"):
             corrupt(images, "fog", 1, seeds=range(6), square=square)
 
 

@@ -11,11 +11,15 @@ __all__ = ["jpeg", "pixelation"]
 
 
 _CODED_SIDE = 64  # pixels of the face's square, as in a frame of a video call
+_LARGEST_SCALE = 2.0  # a tiny face in a large photograph would take gigabytes
 
 
 def jpeg(scene: Scene, quality: float) -> Tensor:
-    """Compress at a face of 64 pixels, whatever the picture's own size, and scale back."""
-    scale = _CODED_SIDE / scene.square.side
+    """Compress at a face of 64 pixels, whatever the picture's own size, and scale back.
+
+    Faces of less than 32 pixels are doubled only.
+    """
+    scale = min(_CODED_SIDE / scene.square.side, _LARGEST_SCALE)
     size = (max(1, round(scale * scene.size[0])), max(1, round(scale * scene.size[1])))
     small = _resized(scene.images, size)
     coded = jpeg_codec_differentiable(small, torch.tensor([quality], dtype=small.dtype))

@@ -15,16 +15,16 @@ _WAVES = 6
 
 
 def brightness(scene: Scene, share: float) -> Tensor:
-    """Overexpose: multiply until the mean grey is a share of its way to white, and lose the rest.
+    """Overexpose: take the square's mean grey a share of its way to white, and lose what is above.
 
-    So a dark picture is brightened by a larger factor than a light one.
+    So a dark picture is multiplied by more than a light one.
     """
     mean = _mean_grey(scene).clamp(min=0.05)
     return scene.images * (mean + share * (1 - mean)) / mean
 
 
 def contrast(scene: Scene, factor: float) -> Tensor:
-    """Draw all values near the picture's mean grey."""
+    """Draw all values near the mean grey of the square."""
     mean = _mean_grey(scene)
     return mean + factor * (scene.images - mean)
 
@@ -80,8 +80,9 @@ def colour_cast(scene: Scene, strength: float) -> Tensor:
 
 
 def _mean_grey(scene: Scene) -> Tensor:
-    """Mean luminance of each picture, `(B, 1, 1, 1)`."""
-    red, green, blue = scene.images.mean((2, 3)).unbind(1)
+    """Mean luminance of the square in each picture, `(B, 1, 1, 1)`."""
+    rows, columns = scene.window()
+    red, green, blue = scene.images[..., rows, columns].mean((2, 3)).unbind(1)
     grey = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
     return grey[:, None, None, None]
 

@@ -1,5 +1,6 @@
 """What every corruption works on: pictures, where the face is in them, and what is random."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -75,5 +76,10 @@ class Scene:
         """Rows and columns of the pixels whose centres lie in the square."""
         height, width = self.size
         left, top, side = self.square
-        rows = slice(max(0, round(top)), min(height, round(top + side)))
-        return rows, slice(max(0, round(left)), min(width, round(left + side)))
+        return _pixels(top, side, height), _pixels(left, side, width)
+
+
+def _pixels(start: float, side: float, end: int) -> slice:
+    # Not `round`, which takes 9.5 and 10.5 to the same number.
+    first, last = math.floor(start + 0.5), math.floor(start + side + 0.5)
+    return slice(max(0, first), min(end, last))

@@ -200,10 +200,10 @@ def _face_landmarks(kind: str, landmarks: Tensor | None, images: Tensor) -> Tens
 def _check_square(square: Square, height: int, width: int) -> None:
     left, top, side = square
     # At least a pixel's centre inside; NaN fails every comparison.
-    fits = side > 0 and left + side > 0.5 and top + side > 0.5
+    fits = side >= 1 and left + side > 0.5 and top + side > 0.5
     if not (fits and left < width - 0.5 and top < height - 0.5):
         msg = (
-            f"`square` must overlap pictures of {height} x {width} pixels, but got {square}. Give "
-            "left, top and side in pixels."
+            f"`square` must be a pixel or more and overlap pictures of {height} x {width} pixels, "
+            f"but got {square}. Give left, top and side in pixels."
         )
         raise ValueError(msg)
