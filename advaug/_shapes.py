@@ -1,6 +1,7 @@
-"""Shapes, parts of batches, and means over the landmarks that are visible."""
+"""Shapes, parts of batches, small vectors, and means over the landmarks that are visible."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,6 +22,11 @@ def mean_over_visible(values: Tensor, visible: Tensor | None) -> Tensor:
     shown = visible.to(torch.bool)
     kept = torch.where(shown, values, 0.0).sum(dim=1)
     return kept / shown.sum(dim=1).clamp(min=1)
+
+
+def vector(numbers: Sequence[float], like: Tensor) -> Tensor:
+    """The numbers in the dtype of `like`, on its device and made there: no step waits for them."""
+    return torch.stack([like.new_full((), number) for number in numbers])
 
 
 def require_axes(name: str, tensor: Tensor, axes: str) -> None:

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
+
+from advaug._shapes import vector
 
 __all__ = ["PixelSpec"]
 
@@ -50,5 +51,5 @@ class PixelSpec:
         return (images - mean) / std
 
     def _broadcast(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        mean, std = torch.tensor([self.mean, self.std], dtype=images.dtype).to(images.device)
-        return mean.view(-1, 1, 1), std.view(-1, 1, 1)
+        mean, std = (vector(values, images).view(-1, 1, 1) for values in (self.mean, self.std))
+        return mean, std

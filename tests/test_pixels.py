@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from advaug import PixelSpec
 
@@ -59,3 +60,18 @@ def test_a_mean_of_255_scaled_pictures_works():
 def test_mean_and_std_that_do_not_belong_together_are_refused(mean, std, message):
     with pytest.raises(ValueError, match=message):
         PixelSpec(mean, std)
+
+
+def test_no_constant_is_carried_to_the_device():
+    seen = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append(func)
+            return func(*args, **(kwargs or {}))
+
+    images = torch.rand(2, 3, 4, 4, device="meta")
+    with Watch():
+        IMAGENET.to_unit(IMAGENET.from_unit(images))
+    assert torch.ops.aten.new_full.default in seen
+    assert not {torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default} & set(seen)

@@ -30,10 +30,9 @@ def sample_patches(images: Tensor, landmarks: Tensor, patch_size: int) -> Tensor
     steps = steps - (patch_size - 1) / 2
     x = landmarks[:, :, None, None, 0] + steps
     y = landmarks[:, :, None, None, 1] + steps[:, None]
-    places = torch.stack(torch.broadcast_tensors(x, y), dim=-1)  # (B, N, P, P, 2)
     # -1 and 1 are the centres of the first and the last pixel: `align_corners=True`.
-    last = torch.tensor((width - 1, height - 1), dtype=places.dtype).clamp(min=1)
-    grid = 2 * places / last.to(places.device) - 1
+    x, y = 2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1
+    grid = torch.stack(torch.broadcast_tensors(x, y), dim=-1)  # (B, N, P, P, 2)
     patches = F.grid_sample(
         images,
         grid.view(batch, count * patch_size, patch_size, 2),
