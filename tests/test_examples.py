@@ -6,6 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
+
+from advaug.datasets import PtsFolder, SyntheticFaces, write_pts
+from advaug.detectors import MDM
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -85,6 +90,45 @@ def test_the_pose_example_draws_its_own_people(tmp_path):
 )
 def test_the_pose_example_refuses_in_one_line(tmp_path, words, message):
     done = run("train_pose.py", *words, "--device", "cpu", folder=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_mdm_example_starts_from_the_mean_shape_of_its_pictures(tmp_path):
+    faces = tmp_path / "faces"
+    faces.mkdir()
+    for index, face in enumerate(SyntheticFaces(10, image_size=64)):
+        pixels = (face.image * 255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(faces / f"{index}.png")
+        write_pts(faces / f"{index}.pts", face.landmarks)
+    small = ("--steps", "4", "--batch-size", "4", "--hidden", "8", "--patch-size", "10")
+    words = ("--data", "pts", "--root", "faces", *small, "--device", "cpu")
+    done = run("train_300w_mdm.py", *words, folder=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    output = tmp_path / "runs" / "train_300w_mdm"
+    metrics = json.loads((output / "metrics.json").read_text())
+    training = PtsFolder(faces, image_size=64)
+    mean = torch.stack([training[index].landmarks for index in range(8)]).mean(dim=0)
+    for arm in ("saat", "plain"):
+        assert 0 < metrics[arm]["clean"]["nme"] < 1
+        detector = MDM.load(output / arm / "detector.safetensors")
+        torch.testing.assert_close(torch.tensor(detector.arguments["mean_shape"]), mean)
+    assert (output / "gallery.png").stat().st_size > 10_000
+    assert "| saat" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--patch-size", "9"), "`patch_size` must be at least 10"),
+        (("--image-size", "50"), "divisible by"),
+    ],
+    ids=["patch", "size"],
+)
+def test_the_mdm_example_refuses_in_one_line(tmp_path, words, message):
+    done = run("train_300w_mdm.py", *words, "--device", "cpu", folder=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr

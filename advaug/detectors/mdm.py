@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from advaug._precision import widen
+from advaug._shapes import vector
 from advaug.detectors._checks import check_at_least_one, check_images
 from advaug.detectors._patches import sample_patches
 from advaug.detectors._weights import SavedModule
@@ -22,7 +23,7 @@ __all__ = ["MDM"]
 MIN_PATCH_SIZE = 10  # of a smaller patch nothing is left behind two convolutions and two poolings
 CENTRE_JITTER, SIZE_JITTER = 0.03, 0.06  # as far as a face detector's boxes differ from each other
 OFFSET_UNIT = 1 / 16  # of the box's diagonal: what a 1 of the last layer moves a landmark by
-FEATURES_IN_FULL = 512  # beyond these, features share what that many would have in the sum
+FEATURES_IN_FULL = 4096  # beyond these, features share what that many would have in the sum
 
 Box = tuple[float, float, float, float]
 
@@ -41,16 +42,14 @@ class MDM(SavedModule):
 
     Patches have a fixed size in pixels, so faces should come about as large as in training.
 
-    Where we differ, so that Adam trains every size at a usual rate: the original draws all weights
-    with a standard deviation of 0.01, so that nothing is seen of the picture at first, here they
-    keep the size of the signal. It counts offsets in pixels, here they are in sixteenths of the
-    box's diagonal. And of more than 512 features of all patches each counts for less, since one
-    step of Adam on the sum of 156,672 would throw every unit of the state into saturation. None of
-    this changes what the network can be.
-
-    Patches are sampled bilinearly, so that a loss has a gradient at the picture;
+    Where we differ: patches are sampled bilinearly, so that a loss has a gradient at the picture;
     the original rounds to whole pixels and has none. The boxes' spread is fixed instead of fitted
-    to a training set.
+    to a training set. Three things make small networks learn within hundreds of steps of Adam, and
+    change no more than where training starts and how far a step goes: weights that keep the size
+    of the signal (the original's all have a standard deviation of 0.01), offsets in sixteenths of
+    the box's diagonal (the original's are pixels), and, where the patches have more than 4096
+    features, a share for each of them in the sum that makes the state, since a step on the sum of
+    156,672 would saturate it. `docs/detectors.md` has the measurement.
 
     Args:
         mean_shape: `(N, 2)`, x then y, in any unit: the mean of the training landmarks.
@@ -266,7 +265,7 @@ def _check_boxes(boxes: Tensor, name: str, fix: str) -> None:
 
 
 def _whole_picture(images: Tensor) -> Tensor:
-    """The box of all of a picture, edge to edge, for each: `(B, 4)`."""
+    """The box of all of a picture, edge to edge, for each: `(B, 4)`, in float32 or wider."""
     height, width = images.shape[2:]
-    box = torch.tensor((-0.5, -0.5, width - 0.5, height - 0.5))
-    return box.to(images.device).expand(len(images), 4)
+    box = vector((-0.5, -0.5, width - 0.5, height - 0.5), widen(images[:1]))
+    return box.expand(len(images), 4)
