@@ -14,6 +14,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 from toys import (
+    MARKS,
     CoordinateToy,
     HeatmapToy,
     MultiStageToy,
@@ -22,6 +23,8 @@ from toys import (
     task_and_batch,
     tiny_adversary,
 )
+
+from advaug.detectors import MDM
 
 # --- detectors: each gives (what is called, the network behind it) ----------------------------
 
@@ -127,8 +130,14 @@ DETECTORS = {
     "spectral-norm": ("heatmap", lambda: spectral(HeatmapToy())),
     "restless": ("heatmap", lambda: module(Restless())),
     "compiled-aot-eager": ("heatmap", lambda: compiled(HeatmapToy(), "aot_eager")),
+    "mdm": ("coordinate", lambda: module(mdm())),
     "ddp": ("heatmap", lambda: ddp(HeatmapToy())),
 }
+
+
+def mdm():
+    """Moves its face boxes at random in every forward."""
+    return MDM(torch.rand(MARKS, 2), hidden=4, patch_size=10, reduce=4)
 
 
 def ddp(net):
