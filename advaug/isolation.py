@@ -154,12 +154,16 @@ def private_randomness(generator: torch.Generator, device: torch.device) -> Iter
 
     That is PyTorch's, NumPy's and Python's: a detector or a transform may use any of them.
 
-    After an exception the generator, too, is as it was.
+    After an exception the generator, too, is as it was. While a CUDA graph is captured nothing is
+    drawn, and nothing is done: who replays it does so in here.
 
     Args:
         generator: A generator of ours, on the CPU: its state alone decides what is drawn inside.
         device: Where the random numbers are drawn.
     """
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        yield
+        return
     before = generator.get_state()
     # The processes of a run share the generator's state and differ in what they draw.
     seed = (int(torch.randint(2**62, (), generator=generator)) + rank() * RANK_STRIDE) % 2**63
