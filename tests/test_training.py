@@ -103,14 +103,14 @@ def test_a_stopped_run_goes_on_to_the_bit(pictures, tmp_path, saat):
     expected = whole.fit().state_dict()
 
     stopped = trainer(pictures, tmp_path / "stopped", saat=saat)
-    step = stopped._step
+    step = stopped.step
 
     def interrupted(number):
         if number == 3:  # after the checkpoint of step 2, with a step that is lost
             raise KeyboardInterrupt
         return step(number)
 
-    stopped._step = interrupted
+    stopped.step = interrupted
     with pytest.raises(KeyboardInterrupt):
         stopped.fit()
     resumed = trainer(pictures, tmp_path / "stopped", saat=saat)

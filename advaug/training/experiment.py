@@ -3,9 +3,10 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -35,6 +36,7 @@ __all__ = [
     "MakeDetector",
     "Recipe",
     "add_arguments",
+    "check_same_settings",
     "experiment_from",
     "hold_back",
     "read_faces",
@@ -292,8 +294,8 @@ def run(
         errors[arm] = _measure(detector, codec, test, problem)
         if engine.is_main_process:
             _save_weights(detector, experiment.output / arm / "detector.safetensors")
-            if trainer.adversary is not None:
-                _show_attack(trainer, test, experiment.output / "gallery.png")
+            if isinstance(trainer.adversary, SampleAdaptiveAdversary):
+                _show_attack(trainer, trainer.adversary, test, experiment.output / "gallery.png")
                 engine.print(trainer.adversary.health())
     results = {
         arm: {name: found.summary() for name, found in conditions.items()}
@@ -346,17 +348,23 @@ def _claim(experiment: Experiment) -> None:
             aside = _free_name(experiment.output)
             experiment.output.rename(aside)
             print(f"kept the earlier run as {aside}")
-        elif held != settings:
-            differing = [name for name in settings if held.get(name) != settings[name]]
-            msg = (
-                f"`--output` {experiment.output} must hold a run with the same settings to be "
-                "resumed, but differs in "
-                + ", ".join(f"{n}: {held.get(n)} there, {settings[n]} here" for n in differing)
-                + ". Give the same arguments, or another `--output`."
-            )
-            raise ValueError(msg)
+        else:
+            check_same_settings(experiment.output, held, settings)
     experiment.output.mkdir(parents=True, exist_ok=True)
     write_json(path, settings)
+
+
+def check_same_settings(output: Path, held: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Raise unless a folder's settings are those of the run that wants to go on with it."""
+    differing = [name for name in settings if held.get(name) != settings[name]]
+    if differing:
+        msg = (
+            f"`--output` {output} must hold a run with the same settings to be resumed, but "
+            "differs in "
+            + ", ".join(f"{n}: {held.get(n)} there, {settings[n]} here" for n in differing)
+            + ". Give the same arguments, or another `--output`."
+        )
+        raise ValueError(msg)
 
 
 def _free_name(folder: Path) -> Path:
@@ -418,12 +426,13 @@ def _trainer(
     )
 
 
-def _show_attack(trainer: Trainer, data: InMemoryLandmarks, path: Path) -> None:
+def _show_attack(
+    trainer: Trainer, adversary: SampleAdaptiveAdversary, data: InMemoryLandmarks, path: Path
+) -> None:
     """Draw the gallery: what the trained attacker does to test pictures."""
-    assert trainer.adversary is not None
     batch = data[torch.linspace(0, len(data) - 1, 8).long()]
     target = trainer.codec.encode(batch.landmarks, batch.visible, batch.size)
-    attack = trainer.adversary.attack(trainer.detector, batch.images, target, update=False)
+    attack = adversary.attack(trainer.detector, batch.images, target, update=False)
     plot_gallery(batch.images, attack, path)
 
 

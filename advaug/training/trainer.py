@@ -8,20 +8,19 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, StepLR
 from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 
-from advaug.adversary import SampleAdaptiveAdversary
 from advaug.augment import HandcraftedAugmentation
+from advaug.report import StepReport
 from advaug.training.codecs import Codec
-from advaug.training.data import TrainingPictures
+from advaug.training.data import Batch, TrainingPictures
 
 __all__ = ["Trainer", "TrainingConfig", "write_json"]
 
@@ -63,8 +62,15 @@ class Trainer:
         config: How long and how fast.
         output: Folder for checkpoints, curves and weights.
         augmentation: Handcrafted augmentation of every batch.
-        adversary: None trains plainly.
+        adversary: Anything called as `adversary(detector, images, target)` that gives a loss to
+            add: a `SampleAdaptiveAdversary`, or one of `advaug.baselines`. None trains plainly.
+        adversary_sees: The `"augmented"` pictures that the detector learns from, or the
+            `"original"` ones, for an adversary that makes its own copies of them.
         accelerator: Decides device, precision, processes and accumulation.
+
+    Attributes:
+        progress: How far the run is, and the points of its curves.
+        resumed_at: The step that the last `fit` began with.
     """
 
     def __init__(
@@ -76,7 +82,8 @@ class Trainer:
         output: Path,
         *,
         augmentation: HandcraftedAugmentation | None = None,
-        adversary: SampleAdaptiveAdversary | None = None,
+        adversary: nn.Module | None = None,
+        adversary_sees: Literal["augmented", "original"] = "augmented",
         accelerator: Accelerator,
     ) -> None:
         self.codec = codec
@@ -86,13 +93,15 @@ class Trainer:
         self.augmentation = augmentation
         self.accelerator = accelerator
         self.adversary = adversary if adversary is None else adversary.to(accelerator.device)
+        self.adversary_sees = adversary_sees
         optimizer = Adam(detector.parameters(), lr=config.learning_rate)
         self.schedulers = [_schedule(optimizer, config)]
         if adversary is not None and config.decay is not None:
-            theirs = (adversary.attacker_optimizer, adversary.discriminator_optimizer)
-            self.schedulers += [_schedule(each, config) for each in theirs if each is not None]
+            theirs = [each for each in vars(adversary).values() if isinstance(each, Optimizer)]
+            self.schedulers += [_schedule(each, config) for each in theirs]
         self.detector, self.optimizer = accelerator.prepare(detector, optimizer)
         self.progress = _Progress()
+        self.resumed_at = 0
 
     def fit(self, *, title: str = "training", resume: bool = False) -> nn.Module:
         """Train to the end and return the detector, in evaluation mode.
@@ -104,7 +113,7 @@ class Trainer:
         if resume:
             self._load()
         self.detector.train()
-        first = self.progress.step
+        self.resumed_at = first = self.progress.step
         bar = tqdm(
             range(first, self.config.steps),
             initial=first,
@@ -114,7 +123,7 @@ class Trainer:
         )
         with self._open_logs(first) as logs:
             for step in bar:
-                loss = self._step(step)
+                loss = self.step(step)
                 self.progress.step = step + 1
                 if self.progress.step % self.config.log_every == 0:
                     self._log(loss, bar, logs)
@@ -123,8 +132,12 @@ class Trainer:
                     self._save()
         return self.accelerator.unwrap_model(self.detector).eval()
 
-    def _step(self, step: int) -> Tensor:
-        """One optimizer step; gives the loss, on the device."""
+    def step(self, step: int) -> Tensor:
+        """Take one optimizer step, with the pictures of that number.
+
+        Returns:
+            The loss, on the device. Nothing waits for it.
+        """
         batch = self.data.batch(
             step,
             self.config.batch_size,
@@ -132,13 +145,12 @@ class Trainer:
             process=self.accelerator.process_index,
             processes=self.accelerator.num_processes,
         )
-        images, landmarks, visible = batch.images, batch.landmarks, batch.visible
-        if self.augmentation is not None:
-            images, (landmarks, visible) = self.augmentation(images, (landmarks, visible))
-        target = self.codec.encode(landmarks, visible, batch.size)
+        images, target = self._augmented(batch)
         with self.accelerator.autocast():
             loss = self.codec.task.error(self.detector(images), target).mean()
             if self.adversary is not None:
+                if self.adversary_sees == "original":
+                    images, target = batch.images, self._encoded(batch)
                 loss = loss + self.adversary(self.detector, images, target)
         self.accelerator.backward(loss)
         self.optimizer.step()
@@ -146,6 +158,17 @@ class Trainer:
         for scheduler in self.schedulers:
             scheduler.step()
         return loss.detach()
+
+    def _augmented(self, batch: Batch) -> tuple[Tensor, Any]:
+        """Pictures and target for the detector to learn from."""
+        if self.augmentation is not None:
+            labels = (batch.landmarks, batch.visible)
+            images, labels = self.augmentation(batch.images, labels)
+            batch = Batch(images, *labels)
+        return batch.images, self._encoded(batch)
+
+    def _encoded(self, batch: Batch) -> Any:  # noqa: ANN401 # the task's
+        return self.codec.encode(batch.landmarks, batch.visible, batch.size)
 
     def _open_logs(self, first: int) -> AbstractContextManager[SummaryWriter | None]:
         """TensorBoard logs, in the first process alone."""
@@ -157,8 +180,9 @@ class Trainer:
     def _log(self, loss: Tensor, bar: "tqdm[int]", logs: SummaryWriter | None) -> None:
         """Add a point to the curves and to the progress bar; waits for the device."""
         point = {"step": self.progress.step, "loss": loss.item()}
-        if self.adversary is not None and self.adversary.report is not None:
-            point |= self.adversary.report.read()
+        report = getattr(self.adversary, "report", None)
+        if isinstance(report, StepReport):
+            point |= report.read()
         self.progress.history.append(point)
         shown = {name: f"{point[name]:.3g}" for name in ("loss", "beta", "ssim") if name in point}
         bar.set_postfix({SYMBOLS.get(name, name): value for name, value in shown.items()})
@@ -226,7 +250,7 @@ def _checkpoints(output: Path) -> list[Path]:
     return sorted((output / "checkpoints").glob("step_*"))
 
 
-def _schedule(optimizer: torch.optim.Optimizer, config: TrainingConfig) -> LRScheduler:
+def _schedule(optimizer: Optimizer, config: TrainingConfig) -> LRScheduler:
     if config.decay is None:
         return CosineAnnealingLR(optimizer, config.steps)
     return StepLR(optimizer, PAPER_DECAY_STEPS, config.decay)
