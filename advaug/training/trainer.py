@@ -97,7 +97,8 @@ class Trainer:
         optimizer = Adam(detector.parameters(), lr=config.learning_rate)
         self.schedulers = [_schedule(optimizer, config)]
         if adversary is not None and config.decay is not None:
-            theirs = [each for each in vars(adversary).values() if isinstance(each, Optimizer)]
+            held = [value for module in adversary.modules() for value in vars(module).values()]
+            theirs = [value for value in held if isinstance(value, Optimizer)]
             self.schedulers += [_schedule(each, config) for each in theirs]
         self.detector, self.optimizer = accelerator.prepare(detector, optimizer)
         self.progress = _Progress()

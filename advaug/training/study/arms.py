@@ -58,6 +58,11 @@ class Together(nn.Module):
         super().__init__()
         self.defences = nn.ModuleList(defences)
 
+    @property
+    def leading(self) -> nn.Module:
+        """The first defence."""
+        return self.defences[0]
+
     def forward(self, detector: Detector, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
         """The sum, a scalar."""
         return sum_of([defence(detector, images, target) for defence in self.defences])
@@ -65,7 +70,7 @@ class Together(nn.Module):
     @property
     def report(self) -> StepReport | None:
         """The last report of the first defence, if it gives any."""
-        return getattr(self.defences[0], "report", None)
+        return getattr(self.leading, "report", None)
 
 
 def check_arms(names: Iterable[str], arms: Mapping[str, Arm]) -> None:

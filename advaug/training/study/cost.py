@@ -98,7 +98,8 @@ def measure_costs(
                 }
             for name in missing:
                 measured = _compare(reference, make_trainer(arms[name], True))
-                costs.arms[name] = {"ratio": measured.ratio, "seconds": measured.seconds}
+                ratio = 1.0 if arms[name] is plain else measured.ratio
+                costs.arms[name] = {"ratio": ratio, "seconds": measured.seconds}
         if timed and costs.factor is None:
             costs.factor = factor or max(costs.arms[name]["ratio"] for name in arms)
         write_json(output / "costs.json", asdict(costs))

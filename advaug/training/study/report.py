@@ -236,6 +236,7 @@ def _robustness(tables: Mapping[str, Sequence[Row]]) -> Figure:
             xlabel="training cost, in plain runs",
             ylabel="NME %",
         )
+        axes.margins(x=0.2)  # for the names
         axes.grid(alpha=0.3)
     return figure
 

@@ -24,6 +24,7 @@ from advaug.baselines import Defence
 from advaug.evaluation.corruptions import CorruptionErrors
 from advaug.evaluation.evaluate import predict_under
 from advaug.report import StepReport
+from advaug.schemes import FACE_68
 from advaug.training.codecs import Codec
 from advaug.training.data import InMemoryLandmarks
 from advaug.training.experiment import MakeDetector
@@ -40,7 +41,7 @@ __all__ = ["SHOWN", "Run", "Study"]
 
 SHOWN = 6  # training faces whose pictures are kept
 POINTS = 100  # of a curve
-CHECKPOINTS, FARTHEST = 10, 500  # in a run, and steps between two
+CHECKPOINTS, FARTHEST = 3, 500  # in a run, and steps between two
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ class Study:
         say: Tells the user how it goes.
 
     Raises:
-        ValueError: If an arm cannot be built, or the folder is another study's; nothing has
-            changed then.
+        ValueError: If an arm cannot be built or does not fit the detector and the pictures' size,
+            or the folder is another study's; nothing has changed then.
     """
 
     def __init__(
@@ -111,8 +112,7 @@ class Study:
         self.device = device
         self.workers = workers
         self.say = say
-        for name, arm in self.arms.items():
-            self._defence(name, arm, seed=0)
+        self._rehearse()
         claim_folder(output, settings, self.arms)
 
     @cached_property
@@ -262,9 +262,7 @@ class Study:
         places = torch.linspace(0, len(self.train_pictures) - 1, SHOWN).long()
         batch = self.train_pictures[places.to(self.train_pictures.images.device)]
         target = self.codec.encode(batch.landmarks, batch.visible, batch.size)
-        defence = trainer.adversary
-        if isinstance(defence, Together):
-            defence = defence.defences[0]
+        defence = _leading(trainer)
         if isinstance(defence, SampleAdaptiveAdversary):
             return defence.attack(trainer.detector, batch.images, target, update=False).images
         if isinstance(defence, Defence):
@@ -299,6 +297,19 @@ class Study:
             accelerator=engine,
         )
 
+    def _rehearse(self) -> None:
+        """Try every arm on noise, before any file is read or written."""
+        size = (self.settings.image_size, self.settings.image_size)
+        landmarks = torch.rand(2, FACE_68.num_landmarks, 2) * (size[0] - 1)
+        images = torch.rand(2, 3, *size)
+        target = self.codec.encode(landmarks, torch.ones(landmarks.shape[:2]) > 0, size)
+        detector = self.make_detector(landmarks[0])
+        self.codec.decode(detector(images), size)
+        for name, arm in self.arms.items():
+            defence = self._defence(name, arm, seed=0)
+            if defence is not None:
+                defence(detector, images, target)
+
     def _defence(self, name: str, arm: Arm, *, seed: int) -> nn.Module | None:
         try:
             return arm.make(self.codec.task, seed, **arm.options)
@@ -317,12 +328,16 @@ class Study:
         return Accelerator(cpu=self.device == "cpu", mixed_precision=self.settings.precision)
 
 
+def _leading(trainer: Trainer) -> nn.Module | None:
+    """The defence whose report and pictures are shown."""
+    defence = trainer.adversary
+    return defence.leading if isinstance(defence, Together) else defence
+
+
 def _state(trainer: Trainer) -> dict[str, Any]:
     """What the last step of an adversary did, and how healthy its run was."""
-    report = getattr(trainer.adversary, "report", None)
-    defence = trainer.adversary
-    if isinstance(defence, Together):
-        defence = defence.defences[0]
+    defence = _leading(trainer)
+    report = getattr(defence, "report", None)
     health = defence.health() if isinstance(defence, SampleAdaptiveAdversary) else None
     return {
         "report": report.read() if isinstance(report, StepReport) else None,
