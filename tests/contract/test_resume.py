@@ -37,13 +37,17 @@ class Run:
     def steps(self, first, last):
         for step in range(first, last):
             torch.manual_seed(step)  # the caller's own randomness is the caller's to resume
-            _, images, target = task_and_batch(self.kind, seed=step)
+            images, target = self.batch(step)
             loss = self.task.error(self.detector(images), target).mean()
             loss = loss + self.adversary(self.detector, images, target)
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
             self.losses.append(loss.item())
+
+    def batch(self, seed):
+        _, images, target = task_and_batch(self.kind, seed=seed)
+        return images, target
 
     def state(self):
         return {
