@@ -1,6 +1,6 @@
 """What a training step costs: plainly, adversarially, and with SAAT in each of its modes.
 
-    python examples/benchmark_step.py --device cuda --precision bfloat16 --batch-size 32 --markdown
+    python examples/benchmark_step.py --device cuda --precision bfloat16 --captured --markdown
     python examples/benchmark_step.py --image-size 128 --threads 2 --markdown
     python examples/benchmark_step.py --device cuda --precision bfloat16 --sweep
     python examples/benchmark_step.py --inference --threads 1
@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--repeats", type=int, default=5, help="rounds (default 5)")
     add("--steps", type=int, default=1, help="steps of an arm in a round (default 1)")
     add("--arms", nargs="+", choices=tuple(ARMS), metavar="ARM", help=f"some of {', '.join(ARMS)}")
+    add("--captured", action="store_true", help="add steps that are replayed as CUDA graphs")
     add("--sweep", action="store_true", help="time as the batch and as the side grows")
     add("--sweep-batches", type=int, nargs="+", default=[8, 16, 32, 64, 128])
     add("--sweep-sides", type=int, nargs="+", default=[128, 192, 256, 384, 512])

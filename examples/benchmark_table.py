@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-import torch
 from benchmark_arms import ARMS, Settings, Step, title_of
 from benchmark_measures import MEBI, Clock, Cost, cost_of, interleaved, matrix_rate, table
 
@@ -58,7 +57,7 @@ def benchmark_steps(
     settings: Settings, arguments: argparse.Namespace, clock: Clock
 ) -> tuple[str, dict[str, object]]:
     """The table of all arms, and whether the goals are met."""
-    names = _chosen(arguments.arms, settings.device)
+    names = _chosen(arguments)
     rate = matrix_rate(settings.device, settings.dtype, clock, MATRIX_SIDE[settings.device.type])
     costs = {name: _cost(name, settings) for name in names}
     rows = {
@@ -80,10 +79,14 @@ def benchmark_steps(
     return text, {"matrix_rate": rate, "arms": results}
 
 
-def _chosen(arms: Sequence[str] | None, device: torch.device) -> list[str]:
-    """The arms in the order of the table, the plain step always; graphs on a GPU alone."""
-    wanted = [name for name in ARMS if device.type == "cuda" or not ARMS[name].captured]
-    return wanted if arms is None else [name for name in ARMS if name == "plain" or name in arms]
+def _chosen(arguments: argparse.Namespace) -> list[str]:
+    """The arms in the order of the table, the plain step always; graphs where they are asked for.
+
+    A graph keeps the memory of its step, so a few of them fill a card that holds each alone.
+    """
+    if arguments.arms is not None:
+        return [name for name in ARMS if name == "plain" or name in arguments.arms]
+    return [name for name, arm in ARMS.items() if arguments.captured or not arm.captured]
 
 
 def _cost(name: str, settings: Settings) -> Cost:

@@ -1,5 +1,6 @@
 """The benchmark of a step: it runs, counts what can be counted by hand, and refuses bad input."""
 
+import argparse
 import json
 import re
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from benchmark_arms import ARMS, Settings, Step
 from benchmark_measures import MEBI, Clock, Cost, cost_of, interleaved, matrix_rate, table
-from benchmark_table import Row, _goal_table
+from benchmark_table import Row, _chosen, _goal_table
 
 from advaug.detectors import HourglassNet
 
@@ -109,6 +110,15 @@ def test_one_command_gives_one_table_and_its_numbers(monkeypatch, capsys, tmp_pa
     assert cells(text, "plain")[1:4] == ["1.00", "1.00", "1.00"]
     assert "plain, captured: a tensor is on the device 'cpu'" in text
     assert re.search(r"\| fused / plain \| 2.75 \| .* \| (yes|no) \|", text)
+
+
+def test_steps_are_captured_where_that_is_asked_for():
+    def chosen(**given):
+        return _chosen(argparse.Namespace(**{"arms": None, "captured": False, **given}))
+
+    assert chosen(captured=True) == list(ARMS)
+    assert chosen() == [name for name in ARMS if not name.endswith("captured")]
+    assert chosen(arms=["fused-captured", "pgd-1"]) == ["plain", "pgd-1", "fused-captured"]
 
 
 @pytest.mark.parametrize("name", [name for name in ARMS if "paper" not in name])
