@@ -103,7 +103,7 @@ class CapturedStep:
         self._options = _options(self._optimizers)
         calls = 0 if self._adversary is None else self._adversary._calls
         with _capturable(self._optimizers):
-            self._loss = self._graph.capture(lambda: self._step(*self._inputs))
+            self._loss = self._graph.capture(lambda: self._step(*self._inputs)).detach()
         if self._adversary is not None:
             self._adversary._calls = calls
         self._captured = True
