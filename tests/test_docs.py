@@ -18,6 +18,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
         "README.md",
         "docs/conventions.md",
         "docs/corruptions.md",
+        "docs/detectors.md",
         "docs/distributed.md",
         "docs/pose.md",
     ],
