@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from benchmark_arms import Settings, make_batch, make_detector
-from benchmark_measures import Clock, Timing, interleaved, table
+from benchmark_measures import Clock, Timing, digits, interleaved, table
 from torch import Tensor, nn
 
 NETWORKS = {"HG*1": "hg1", "HG*2": "hg2", "MDM": "mdm"}
@@ -40,7 +40,7 @@ def benchmark_inference(
         results[name] = found
         for way, (one, many) in found.items():
             rate = settings.batch_size / many
-            lines.append((f"{title}, {WAYS[way]}", f"{1000 * one:.3g}", f"{rate:.3g}"))
+            lines.append((f"{title}, {WAYS[way]}", digits(1000 * one), digits(rate)))
     lines.append(("the paper's", "", f"{PAPER_RATE}"))
     header = ("detector", "ms, one picture", f"pictures/s, batch {settings.batch_size}")
     return table(header, lines, markdown=arguments.markdown), {"networks": results}

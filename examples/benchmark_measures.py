@@ -184,6 +184,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, markdown: boo
     )
 
 
+def digits(value: float) -> str:
+    """Three digits, or all of those before the point."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file that has its name only when it is whole."""
     partial = path.with_name(f"{path.name}.partial")

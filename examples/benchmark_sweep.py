@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from benchmark_arms import Settings
-from benchmark_measures import Clock, table
+from benchmark_measures import Clock, digits, table
 from benchmark_table import time_arms
 
 SWEPT = ("plain", "alternating", "shared", "fused")
@@ -55,7 +55,7 @@ def _time_of(settings: Settings, arguments: argparse.Namespace, clock: Clock) ->
 def _cells(found: dict[str, float], name: str, side: int, batch: int) -> tuple[str, str]:
     if name not in found:
         return "out of memory", ""
-    return f"{1000 * found[name]:.3g}", f"{1e9 * found[name] / (batch * side**2):.3g}"
+    return digits(1000 * found[name]), f"{1e9 * found[name] / (batch * side**2):.3g}"
 
 
 def plot(points: Points, settings: Settings, path: Path) -> None:

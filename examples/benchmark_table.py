@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from benchmark_arms import ARMS, Settings, Step, title_of
-from benchmark_measures import MEBI, Clock, Cost, cost_of, interleaved, matrix_rate, table
+from benchmark_measures import MEBI, Clock, Cost, cost_of, digits, interleaved, matrix_rate, table
 
 FLOOR = "two-copies"
 SETTLE = 5  # calls before the first that counts; a captured step needs four
@@ -135,11 +135,11 @@ def _step_table(rows: dict[str, Row], settings: Settings, rate: float, *, markdo
         lines.append(
             (
                 row.title,
-                f"{1000 * row.median:.3g}",
+                digits(1000 * row.median),
                 *(f"{kind(ratios):.2f}" for kind in (statistics.median, min, max)),
                 f"{row.cost.peak / MEBI:.0f}",
                 f"{row.cost.peak / floor:.2f}",
-                f"{settings.batch_size / row.median:.3g}",
+                digits(settings.batch_size / row.median),
                 f"{row.cost.flops / 1e9:.4g}",
                 f"{row.cost.flops / row.median / rate:.0%}",
             )
