@@ -19,28 +19,28 @@ from advaug.evaluation import evaluate
 from advaug.heatmaps import decode_heatmaps, encode_heatmaps
 from advaug.training import Batch, InMemoryLandmarks
 
-SIDE, BATCH_SIZE = 64, 16
+SIDE, SIGMA, BATCH_SIZE = 64, 3.0, 16
 
 
 def make_detector(num_landmarks: int = 68) -> nn.Module:
-    """A U-Net three levels deep on a ResNet-18; its heatmaps are as large as the picture."""
+    """A U-Net four levels deep on a ResNet-18; its heatmaps are as large as the picture."""
     return smp.Unet(
         "resnet18",
-        encoder_depth=3,
+        encoder_depth=4,
         encoder_weights=None,
-        decoder_channels=(64, 32, 32),
+        decoder_channels=(64, 64, 32, 16),
         classes=num_landmarks,
     )
 
 
 def decode(output: Tensor, size: tuple[int, int]) -> Tensor:
     """Landmarks `(B, N, 2)` in pixels."""
-    return decode_heatmaps(output, image_size=size)
+    return decode_heatmaps(output, image_size=size, sigma=SIGMA)
 
 
 def make_target(batch: Batch) -> Tensor:
     """The true heatmaps `(B, N, H, W)`."""
-    return encode_heatmaps(batch.landmarks, batch.size, visible=batch.visible)
+    return encode_heatmaps(batch.landmarks, batch.size, sigma=SIGMA, visible=batch.visible)
 
 
 def main(steps: int = 300) -> None:
