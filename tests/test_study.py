@@ -95,7 +95,9 @@ def test_every_run_gives_one_whole_json(finished):
         assert nme["corrupted"] == pytest.approx(np.mean(kinds))
         assert nme["worst"] == max(kinds) == nme["kinds"][nme["worst_kind"]]["3"]
         assert {"clean", "masked", "occluded"} < set(nme)
+        assert each["seconds"]["steps_timed"] == each["steps"]
         assert each["seconds"]["wall_per_step"] > 0
+        assert each["seconds"]["measured"] == costs["arms"][each["arm"]]
         assert each["curves"][-1]["step"] == each["steps"]
         assert (each["report"] is not None) == (each["arm"] == "saat+erasing")
         assert each["settings"]["steps"] == 6

@@ -14,7 +14,7 @@ from advaug.augment.corruptions import CORRUPTIONS, corrupt
 from advaug.evaluation.evaluate import Condition
 from advaug.training.data import InMemoryLandmarks
 
-__all__ = ["corruption_conditions", "hold_conditions"]
+__all__ = ["corruption_conditions", "hold_conditions", "to_bytes", "write_pictures"]
 
 TOGETHER = 64  # pictures
 
@@ -57,7 +57,7 @@ def hold_conditions(
     with FileLock(folder / ".lock"):
         missing = [name for name in conditions if not _file(folder, name).exists()]
         for name in tqdm(missing, desc="changing test pictures", leave=False):
-            _write(_file(folder, name), _apply(conditions[name], data))
+            write_pictures(_file(folder, name), _apply(conditions[name], data))
     return {name: _held(_file(folder, name), data.images.device) for name in conditions}
 
 
@@ -66,7 +66,7 @@ def _apply(condition: Condition, data: InMemoryLandmarks) -> Tensor:
     for numbers in torch.arange(len(data)).split(TOGETHER):
         batch = data[numbers.to(data.images.device)]
         changed = condition(batch.images, batch.landmarks, numbers)
-        parts.append((changed.clamp(0, 1) * 255).round().to(torch.uint8).cpu())
+        parts.append(to_bytes(changed))
     return torch.cat(parts)
 
 
@@ -84,8 +84,13 @@ def _file(folder: Path, name: str) -> Path:
     return folder / f"{name.replace('/', '-')}.npy"
 
 
-def _write(path: Path, pictures: Tensor) -> None:
-    """Write a file that has its name only when it is whole."""
+def to_bytes(pictures: Tensor) -> Tensor:
+    """Pictures `(B, 3, H, W)` in `[0, 1]` as uint8 on the CPU."""
+    return (pictures.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+
+
+def write_pictures(path: Path, pictures: Tensor) -> None:
+    """Write a file of bytes that has its name only when it is whole."""
     partial = path.with_suffix(".partial.npy")
     np.save(partial, pictures.numpy())
     os.replace(partial, path)

@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -30,8 +29,13 @@ from advaug.training.data import InMemoryLandmarks
 from advaug.training.experiment import MakeDetector
 from advaug.training.problem import Problem
 from advaug.training.study.arms import Arm, Together
-from advaug.training.study.benchmark import corruption_conditions, hold_conditions
-from advaug.training.study.cost import Costs, measure_costs
+from advaug.training.study.benchmark import (
+    corruption_conditions,
+    hold_conditions,
+    to_bytes,
+    write_pictures,
+)
+from advaug.training.study.cost import Costs, measure_costs, read_costs
 from advaug.training.study.erasing import ErasingAugmentation
 from advaug.training.study.results import read_result
 from advaug.training.study.settings import StudySettings, claim_folder
@@ -187,9 +191,10 @@ class Study:
         title = f"{run.arm} {run.seed}"
         began, worked = time.perf_counter(), time.process_time()
         detector = trainer.fit(title=title, resume=True)
-        took = time.perf_counter() - began, time.process_time() - worked
+        wall, processor = time.perf_counter() - began, time.process_time() - worked
+        taken = run.steps - trainer.resumed_at
         found = self._measure(detector)
-        _save_pictures(folder / "pictures.npy", self._pictures(trainer))
+        write_pictures(folder / "pictures.npy", to_bytes(self._pictures(trainer)))
         result = {
             "arm": run.arm,
             "seed": run.seed,
@@ -204,9 +209,10 @@ class Study:
             "seconds": {
                 "device": _device_name(trainer.accelerator.device),
                 "threads": torch.get_num_threads(),
-                "since_resumed_at": trainer.resumed_at,
-                "wall_per_step": took[0] / max(1, run.steps - trainer.resumed_at),
-                "processor_per_step": took[1] / max(1, run.steps - trainer.resumed_at),
+                "steps_timed": taken,  # since the last stop
+                "wall_per_step": wall / taken if taken else None,
+                "processor_per_step": processor / taken if taken else None,
+                "measured": read_costs(self.output).arms.get(run.arm),
             },
         }
         write_json(folder / "result.json", result)
@@ -344,11 +350,6 @@ def _state(trainer: Trainer) -> dict[str, Any]:
         "means": None if health is None else health.means,
         "health": None if health is None else str(health),
     }
-
-
-def _save_pictures(path: Path, pictures: Tensor) -> None:
-    levels = (pictures.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
-    np.save(path, levels.numpy())
 
 
 def _commit() -> str | None:
