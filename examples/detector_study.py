@@ -11,7 +11,6 @@ faces, and how many times larger the task's error is on them than on the clean o
 import argparse
 import copy
 import json
-import math
 import statistics
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -70,16 +69,13 @@ def train(
     learner: Learner,
     data: InMemoryLandmarks,
     steps: Iterable[int],
-    total: int,
     seed: int,
     adversary: SampleAdaptiveAdversary | None = None,
 ) -> nn.Module:
-    """The plain loop, on a cosine over `total` steps, with the adversary's loss if there is one."""
+    """The plain loop, with the adversary's loss where there is one."""
     detector, optimizer = learner
     detector.train()
     for step in steps:
-        rate = LEARNING_RATE * (1 + math.cos(math.pi * step / total)) / 2
-        optimizer.param_groups[0]["lr"] = rate
         batch = data.batch(step, 8, seed=seed)
         target = case.target(batch)
         loss = case.task.error(detector(batch.images), target).mean()
@@ -105,14 +101,14 @@ def compare(
 ) -> dict[str, float]:
     """Train the twins from one start and measure them."""
     torch.manual_seed(seed)
-    total, after = warm_up + steps, range(warm_up, warm_up + steps)
+    after = range(warm_up, warm_up + steps)
     learner = Learner.new(case.make())
-    start = train(case, learner, data, range(warm_up), total, seed)
+    start = train(case, learner, data, range(warm_up), seed)
     # Copied together, the optimizer's parameters remain the detector's.
     twin, other = copy.deepcopy(learner), copy.deepcopy(learner)
-    plain = train(case, twin, data, after, total, seed)
+    plain = train(case, twin, data, after, seed)
     adversary = make_adversary(case.task, seed)
-    saat = train(case, other, data, after, total, seed, adversary)
+    saat = train(case, other, data, after, seed, adversary)
     images, target = held_back.images, case.target(held_back)
     attack = adversary.attack(saat, images, target, update=False)
 
@@ -150,9 +146,10 @@ def summarise(name: str, runs: list[dict[str, float]]) -> str:
 def main() -> None:
     """Run every detector under every seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--detectors", nargs="+", choices=tuple(CASES), default=list(CASES))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
-        "--warm-up", type=int, default=300, help="plain steps before the twins part"
+        "--warm-up", type=int, default=600, help="plain steps before the twins part"
     )
     parser.add_argument("--steps", type=int, default=100, help="steps of each twin")
     parser.add_argument("--faces", type=int, default=1000, help="to train on; a tenth is held back")
@@ -162,8 +159,8 @@ def main() -> None:
     others = SyntheticFaces(max(options.faces // 10, 1), split="val", image_size=64)
     held_back = InMemoryLandmarks(others)[:]
     results: dict[str, list[dict[str, float]]] = {}
-    for name, case in CASES.items():
-        results[name] = []
+    for name in options.detectors:
+        case, results[name] = CASES[name], []
         for seed in range(options.seeds):
             run = compare(case, data, held_back, seed, options.warm_up, options.steps)
             results[name].append(run)
