@@ -72,9 +72,11 @@ def plot(points: Points, settings: Settings, path: Path) -> None:
     }
     for axis, (kind, chosen) in zip(axes, growing.items(), strict=True):
         measured = sorted((s * s * b, points[s, b]) for s, b in chosen if points[s, b])
+        pixels = [count for count, _ in measured]
         for name in SWEPT:
-            pixels = [count for count, _ in measured]
             axis.loglog(pixels, [1000 * found[name] for _, found in measured], "o-", label=name)
+        axis.set_xticks(pixels, [f"{count:,}" for count in pixels])
+        axis.minorticks_off()
         axis.set_title(f"the {kind} grows")
         axis.set_xlabel("pixels a step")
     axes[0].set_ylabel("ms a step")
