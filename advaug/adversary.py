@@ -32,7 +32,7 @@ from advaug.isolation import Detector, private_randomness, unwrapped
 from advaug.modes import MODES, Lesson, Mode, choose_mode
 from advaug.pixels import PixelSpec
 from advaug.report import Health, RunningMeans, Similarity, StepLosses, StepReport, make_report
-from advaug.stepping import Stepper
+from advaug.stepping import Stepper, overflowed
 from advaug.tasks import LandmarkTask, sum_of
 
 __all__ = ["AdversarialBatch", "SampleAdaptiveAdversary", "StepLosses"]
@@ -273,12 +273,18 @@ class SampleAdaptiveAdversary(nn.Module):
             self._learn(scene, verdict, error.detach(), push, due)
             return (weights * error).mean()  # Eq. 8
 
-        def teach(push: Tensor) -> None:
-            self._pending = None
+        def teach(push: Tensor) -> Callable[[], None]:
             # The caller's loss scale may overflow on the way here: ours is not to blame.
             spoiled = push.isfinite().all().logical_not()
             push = self._stepper.scaled(torch.where(spoiled, 0.0, push))
-            self._learn(scene, verdict, error.detach(), push, due, spoiled)
+            gradients = self._lessons(scene, verdict, error.detach(), push)
+
+            def finish() -> None:
+                self._pending = None
+                # Nor where the caller's step will be skipped.
+                self._move(verdict, gradients, due, spoiled | overflowed(detector))
+
+            return finish
 
         self._pending = lesson
         least = self.loss_weight or 1.0
@@ -404,49 +410,49 @@ class SampleAdaptiveAdversary(nn.Module):
         )
 
     def _learn(
-        self,
-        scene: Scene,
-        verdict: Verdict,
-        error: Tensor,
-        push: Tensor | None,
-        due: Due,
-        spoiled: Tensor | None = None,
+        self, scene: Scene, verdict: Verdict, error: Tensor, push: Tensor | None, due: Due
     ) -> None:
-        """Step attacker (Eq. 7) and discriminator (Eq. 5), as far as they are due.
+        """Step attacker and discriminator, as far as they are due."""
+        # All gradients before the first step, which writes to weights that graphs still need.
+        gradients = [] if push is None else self._lessons(scene, verdict, error, push)
+        self._move(verdict, gradients, due, torch.zeros_like(error[0]))
 
-        Not where any process's feedback is `spoiled`: all of them stay alike.
+    def _lessons(self, scene: Scene, verdict: Verdict, error: Tensor, push: Tensor) -> list[Tensor]:
+        """Gradients of Eq. 7 for the attacker, and the report."""
+        pulls, weights = combine(
+            verdict,
+            push,
+            limit=self.adversarial_limit,
+            reconstruction_weight=self.reconstruction_weight,
+        )
+        ours, gradients = trainable(self.attacker), []
+        if ours:
+            total = sum_of(pulls.values())
+            gradients += torch.autograd.grad(scene.perturbed, ours, total, materialize_grads=True)
+        self.report = make_report(
+            self._losses(verdict, error),
+            verdict.similarity,
+            error,
+            self._beta(verdict.similarity),
+            verdict.accuracy,
+            scene.adversarial.detach() - scene.clean,
+            scene.mask,
+            pulls,
+            weights,
+        )
+        self.running_means.update(self.report)
+        return gradients
+
+    def _move(self, verdict: Verdict, gradients: list[Tensor], due: Due, spoiled: Tensor) -> None:
+        """Step attacker (Eq. 7) and discriminator (Eq. 5) with their gradients.
+
+        Not where any process's backward is `spoiled`: all of them stay alike.
         """
         ours = trainable(self.attacker) if due.attacker else []
         theirs = trainable(self.discriminator) if due.discriminator else []
-        # All gradients before the first step, which writes to weights that graphs still need.
-        gradients: list[Tensor] = []
-        if push is not None:
-            pulls, weights = combine(
-                verdict,
-                push,
-                limit=self.adversarial_limit,
-                reconstruction_weight=self.reconstruction_weight,
-            )
-            total = sum_of(pulls.values())
-            if ours:
-                gradients += torch.autograd.grad(
-                    scene.perturbed, ours, total, materialize_grads=True
-                )
-            self.report = make_report(
-                self._losses(verdict, error),
-                verdict.similarity,
-                error,
-                self._beta(verdict.similarity),
-                verdict.accuracy,
-                scene.adversarial.detach() - scene.clean,
-                scene.mask,
-                pulls,
-                weights,
-            )
-            self.running_means.update(self.report)
         semantic = verdict.similarity.semantic.mean()
-        spoiled = torch.zeros_like(semantic) if spoiled is None else spoiled.to(semantic)
-        *gradients, semantic, spoiled = average([*gradients, *verdict.gradients, semantic, spoiled])
+        gradients = average([*gradients, *verdict.gradients, semantic, spoiled.to(semantic)])
+        *gradients, semantic, spoiled = gradients
         steps = [(self.attacker_optimizer, ours, gradients[: len(ours)])]
         if self.discriminator_optimizer is not None:
             steps.append((self.discriminator_optimizer, theirs, gradients[len(ours) :]))

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Variable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from advaug.batch_norm import BatchNormPolicy
@@ -97,7 +98,7 @@ class Lesson:
         weights: Tensor,
         scale: float,
         relaxation: float,
-        teach: Callable[[Tensor], None],
+        teach: Callable[[Tensor], Callable[[], None]],
     ) -> Tensor:
         """Eq. 8: the mean of weights times errors, whose first backward teaches.
 
@@ -106,12 +107,13 @@ class Lesson:
             weights: β times the loss's weight, `(B,)`.
             scale: The loss's weight: what counts as nothing is measured by it.
             relaxation: λ of Eq. 3.
-            teach: Called with the gradient of L_F's mean at I_adv, `(B, 3, H, W)`.
+            teach: Called with the gradient of L_F's mean at I_adv, `(B, 3, H, W)`, on the way.
+                What it gives is called when the whole backward is done.
         """
         own = error.detach().requires_grad_()
         feedback = feedback_loss(own, relaxation=relaxation).mean()
         (self._wanted,) = torch.autograd.grad(feedback, own)
-        self._teach: Callable[[Tensor], None] | None = teach
+        self._teach: Callable[[Tensor], Callable[[], None]] | None = teach
         half = _in_half(error.device)
         return _WeightedMean.apply(error, weights, scale * (LEAST_HALF if half else LEAST), self)
 
@@ -125,7 +127,9 @@ class Lesson:
         teach, self._teach = self._teach, None
         if teach is not None and gradient is not None:
             ratio = self._wanted / self._arrived
-            teach(gradient * ratio.view(-1, 1, 1, 1))
+            finish = teach(gradient * ratio.view(-1, 1, 1, 1))
+            # As DistributedDataParallel waits for the detector's last gradient.
+            Variable._execution_engine.queue_callback(finish)
 
 
 def _in_half(device: torch.device) -> bool:

@@ -8,13 +8,15 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-__all__ = ["Stepper"]
+from advaug.isolation import Detector, modules_of, sharded
+
+__all__ = ["Stepper", "overflowed"]
 
 
 class Stepper:
     """Take optimizer steps from given gradients, with a loss scale of our own under float16.
 
-    The caller's scaler and gradients are never seen. Under float32 and bfloat16 nothing is scaled.
+    The caller's scaler is never seen. Under float32 and bfloat16 nothing is scaled.
     """
 
     def __init__(self) -> None:
@@ -67,6 +69,19 @@ class Stepper:
             scaler = torch.amp.GradScaler(self._device)
             scaler.load_state_dict(values)
             self._scaler = scaler
+
+
+def overflowed(detector: Detector) -> Tensor | bool:
+    """Whether a gradient of the detector's weights is not finite, without waiting for the device.
+
+    Shards are not looked at: they are complete only after the backward.
+    """
+    modules = modules_of(detector)
+    if sharded(modules):
+        return False
+    weights = [weight for module in modules for weight in module.parameters(recurse=False)]
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    return get_total_norm(gradients).isfinite().logical_not() if gradients else False
 
 
 def _broken(gradients: Sequence[Tensor], spoiled: Tensor) -> Tensor:
