@@ -7,6 +7,7 @@ from advaug.discriminator import PatchDiscriminator
 from advaug.errors import DatasetError, ShapeError
 from advaug.heatmaps import decode_heatmaps, encode_heatmaps
 from advaug.pixels import PixelSpec
+from advaug.regions import RandomRegions
 from advaug.report import Health, StepLosses, StepReport
 from advaug.tasks import CoordinateTask, HeatmapTask, LandmarkTask
 
@@ -19,6 +20,7 @@ __all__ = [
     "LandmarkTask",
     "PatchDiscriminator",
     "PixelSpec",
+    "RandomRegions",
     "ReconstructionController",
     "SampleAdaptiveAdversary",
     "ShapeError",

@@ -29,6 +29,8 @@ class UNet(nn.Module):
         base_width: Channels of the first layer.
         norm: `"group"` or `"batch"`.
         dropout: Probability of dropout in the three innermost decoder layers, also when sampling.
+        coarse: How often the picture is halved before the first layer, by averaging, and the maps
+            are doubled after the last, bilinearly.
 
     Attributes:
         depth: How often the picture is halved.
@@ -46,18 +48,21 @@ class UNet(nn.Module):
         base_width: int,
         norm: Norm,
         dropout: float,
+        coarse: int = 0,
     ) -> None:
         super().__init__()
-        self.depth = LIGHT_DEPTH if image_size is None else _depth_for(image_size)
-        widths = [base_width * min(2**level, WIDEST) for level in range(self.depth)]
+        self.coarse = coarse
+        self.depth = LIGHT_DEPTH if image_size is None else _depth_for(image_size, coarse)
+        levels = self.depth - coarse
+        widths = [base_width * min(2**level, WIDEST) for level in range(levels)]
         self.down = nn.ModuleList()
         for level, width in enumerate(widths):
-            inner = level in (0, self.depth - 1)
+            inner = level in (0, levels - 1)
             self.down.append(_down(channels, width, None if inner else norm, first=level == 0))
             channels = width
         self.up = nn.ModuleList()
-        for level in reversed(range(1, self.depth)):
-            drop = dropout if level >= self.depth - 3 else 0.0
+        for level in reversed(range(1, levels)):
+            drop = dropout if level >= levels - 3 else 0.0
             self.up.append(_up(channels, widths[level - 1], norm, drop))
             channels = 2 * widths[level - 1]
         self.last = nn.ConvTranspose2d(channels, outputs, 4, stride=2, padding=1)
@@ -86,7 +91,10 @@ class UNet(nn.Module):
         Raises:
             ShapeError: If the input cannot be halved often enough.
         """
-        self.check_size((features.shape[-2], features.shape[-1]))
+        size = (features.shape[-2], features.shape[-1])
+        self.check_size(size)
+        if self.coarse:
+            features = nn.functional.avg_pool2d(features, 2**self.coarse)
         skips: list[Tensor] = []
         for layer in self.down:
             features = layer(features)
@@ -94,20 +102,22 @@ class UNet(nn.Module):
         skips.pop()
         for layer in self.up:
             features = torch.cat([layer(features), skips.pop()], dim=1)
-        return self.last(torch.relu(features))
+        maps = self.last(torch.relu(features))
+        return nn.functional.interpolate(maps, size, mode="bilinear") if self.coarse else maps
 
 
-def _depth_for(image_size: int | tuple[int, int]) -> int:
+def _depth_for(image_size: int | tuple[int, int], coarse: int) -> int:
     sides = (image_size, image_size) if isinstance(image_size, int) else image_size
     depth = 0
     while depth < DEEPEST and all(side >= 2 ** (depth + 1) for side in sides):
         if any(side % 2 ** (depth + 1) for side in sides):
             break
         depth += 1
-    if depth < 2:
+    least = coarse + 2
+    if depth < least:
         msg = (
-            f"`image_size` must be divisible by 4 at least, but got {image_size}. The more often "
-            "both sides can be halved, the deeper the U-Net: choose a multiple of 32."
+            f"`image_size` must be divisible by {2**least} at least, but got {image_size}. The "
+            "more often both sides can be halved, the deeper the U-Net: choose a multiple of 32."
         )
         raise ShapeError(msg)
     return depth

@@ -15,22 +15,22 @@ from advaug._checks import (
     check_images,
     check_not_negative,
     check_schedule,
-    check_structure,
     check_target_tensors,
     check_task,
     check_values,
 )
 from advaug._distributed import average, broadcast
 from advaug._learning import Due, Scene, Verdict, combine, judge, pull_of, trainable
+from advaug._networks import choose_networks
 from advaug._precision import widen
 from advaug._shapes import first_part
 from advaug.attacker import UNetAttacker
 from advaug.batch_norm import BatchNormPolicy, BatchNorms
 from advaug.controller import ReconstructionController
-from advaug.discriminator import PatchDiscriminator
 from advaug.isolation import Detector, private_randomness, unwrapped
 from advaug.modes import MODES, Lesson, Mode, choose_mode
 from advaug.pixels import PixelSpec
+from advaug.regions import RandomRegions, within
 from advaug.report import Health, RunningMeans, Similarity, StepLosses, StepReport, make_report
 from advaug.stepping import Stepper, overflowed
 from advaug.tasks import LandmarkTask, sum_of
@@ -38,6 +38,7 @@ from advaug.tasks import LandmarkTask, sum_of
 __all__ = ["AdversarialBatch", "SampleAdaptiveAdversary", "StepLosses"]
 
 Transform = Callable[[Tensor, Any], tuple[Tensor, Any]]
+Regions = Callable[[Tensor], Tensor]
 NEVER_WENT_BACKWARD = (
     "the loss of the last call must have gone through a backward before the next call, since that "
     "is what teaches the attacker in mode 'fused', but it has not. Add it to your loss and call "
@@ -95,6 +96,9 @@ class SampleAdaptiveAdversary(nn.Module):
         adversarial_form: `"non_saturating"`, or `"minimax"` for the literal Eq. 4.
         batch_norm: `"isolated"`, `"running"`, `"shared"` (the literal paper) or `"split"`; see
             `advaug.batch_norm`.
+        regions: Where the attacker may draw: a callable from pictures I to a map `(B, 1, H, W)` in
+            `[0, 1]` that the perturbation is multiplied with; `"random"` for `RandomRegions()`;
+            None for the whole picture (the literal paper).
         transform: Handcrafted transform of the adversarial pictures and their target, after β is
             known: a callable `(images, target) -> (images, target)`. Attack and defence then see
             different pictures, which takes mode `"alternating"`.
@@ -136,6 +140,7 @@ class SampleAdaptiveAdversary(nn.Module):
         adversarial_limit: float | None = 0.5,
         adversarial_form: Literal["non_saturating", "minimax"] = "non_saturating",
         batch_norm: BatchNormPolicy = "isolated",
+        regions: Regions | Literal["random"] | None = "random",
         transform: Transform | None = None,
         mode: Mode | Literal["auto"] = "auto",
         attacker_every: int = 1,
@@ -147,20 +152,15 @@ class SampleAdaptiveAdversary(nn.Module):
     ) -> None:
         super().__init__()
         check_task(task)
-        check_choice("networks", networks, ("light", "paper"))
         check_choice("adversarial_form", adversarial_form, ("non_saturating", "minimax"))
         check_choice("mode", mode, MODES)
         check_schedule(mode, transform, attacker_every, discriminator_every, adversarial_fraction)
         if isinstance(beta, str):
             check_choice("beta", beta, ("adaptive", "semantic"), " or a number")
-        paper = networks == "paper"
-        if attacker is None:
-            make = UNetAttacker.paper if paper else UNetAttacker
-            attacker = make(structure=structure)
-        if isinstance(discriminator, str):
-            check_choice("discriminator", discriminator, ("default",), ", a module or None")
-            make = PatchDiscriminator.paper if paper else PatchDiscriminator
-            discriminator = make(structure=structure)
+        attacker, discriminator = choose_networks(attacker, discriminator, networks, structure)
+        if isinstance(regions, str):
+            check_choice("regions", regions, ("random",), ", a callable or None")
+            regions = RandomRegions()
         if reconstruction_weight is None:
             reconstruction_weight = ReconstructionController()
         check_not_negative(
@@ -171,8 +171,6 @@ class SampleAdaptiveAdversary(nn.Module):
             beta=beta,
             loss_weight=loss_weight,
         )
-        for name, network in (("attacker", attacker), ("discriminator", discriminator)):
-            check_structure(name, network, structure=structure)
         make_optimizer = optimizer or _adam
         self.task = task
         self.attacker = attacker
@@ -186,6 +184,7 @@ class SampleAdaptiveAdversary(nn.Module):
         self.adversarial_limit = adversarial_limit
         self.adversarial_form: Literal["non_saturating", "minimax"] = adversarial_form
         self.batch_norms = BatchNorms(batch_norm, make_optimizer)
+        self.regions = regions
         self.transform = transform
         self.mode: Mode | Literal["auto"] = mode
         self.chosen_mode: Mode | None = None
@@ -381,7 +380,10 @@ class SampleAdaptiveAdversary(nn.Module):
         """I_adv, Eq. 2."""
         noise = torch.randn_like(clean[:, :1])
         with torch.set_grad_enabled(learning):
-            perturbed = clean + self.attacker(clean, self._guide(structure), noise)
+            perturbation = self.attacker(clean, self._guide(structure), noise)
+            if self.regions is not None:
+                perturbation = within(self.regions(clean), perturbation)
+            perturbed = clean + perturbation
         adversarial = perturbed.detach().requires_grad_(learning)
         return Scene(clean, structure, mask, perturbed, adversarial)
 

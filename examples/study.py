@@ -114,6 +114,7 @@ def recolour(seed: int) -> HandcraftedAugmentation:
 
 
 LITERAL = {
+    "regions": None,
     "reconstruction_weight": 1.0,
     "adversarial_limit": None,
     "batch_norm": "shared",

@@ -421,6 +421,24 @@ def test_a_defence_may_see_the_pictures_from_before_the_augmentation(faces, tmp_
         assert torch.equal(defence.heatmaps, truth) == (sees == "original")
 
 
+def test_a_defence_may_see_the_same_pictures_augmented_anew(faces, tmp_path):
+    defence = Watching()
+    run = trainer(faces, tmp_path, defence, adversary_sees="again")
+    learned = []
+    run.detector.register_forward_pre_hook(lambda _, given: learned.append(given[0]))
+    run.step(0)
+    batch, augmentation = (
+        faces.batch(0, 4),
+        ErasingAugmentation(flip_permutation=FACE_68.flip_permutation),
+    )
+    labels = (batch.landmarks, batch.visible)
+    first, second = (augmentation(batch.images, labels) for _ in range(2))
+    assert torch.equal(learned[0], first[0])
+    assert torch.equal(defence.images, second[0])
+    truth = HeatmapCodec(4).encode(*second[1], batch.size)[0]
+    assert torch.equal(defence.heatmaps, truth)
+
+
 def test_all_rates_of_a_defence_decay_with_the_detectors(faces, tmp_path):
     config = TrainingConfig(steps=2, batch_size=4, decay=0.5)
     for defence, count in (

@@ -92,6 +92,7 @@ def heatmap_batch(count=4, side=SIDE, seed=0):
 def tiny_adversary(task=None, **options):
     """An adversary whose networks are a few thousand parameters large."""
     structure = options.get("structure", True)
+    options.setdefault("regions", None)
     options.setdefault("attacker", tiny_attacker(structure=structure))
     options.setdefault("discriminator", tiny_discriminator(structure=structure))
     return SampleAdaptiveAdversary(HeatmapTask() if task is None else task, **options)
@@ -99,7 +100,7 @@ def tiny_adversary(task=None, **options):
 
 def tiny_attacker(structure=True):
     """Three levels, eight channels."""
-    return UNetAttacker(8, base_width=8, structure=structure)
+    return UNetAttacker(8, base_width=8, structure=structure, coarse=0)
 
 
 def tiny_discriminator(structure=True):

@@ -64,8 +64,9 @@ class Trainer:
         augmentation: Handcrafted augmentation of every batch.
         adversary: Anything called as `adversary(detector, images, target)` that gives a loss to
             add: a `SampleAdaptiveAdversary`, or one of `advaug.baselines`. None trains plainly.
-        adversary_sees: The `"augmented"` pictures that the detector learns from, or the
-            `"original"` ones, for an adversary that makes its own copies of them.
+        adversary_sees: The `"augmented"` pictures that the detector learns from, the same ones
+            augmented `"again"`, or the `"original"` ones, for an adversary that makes its own
+            copies of them.
         accelerator: Decides device, precision, processes and accumulation.
 
     Attributes:
@@ -83,7 +84,7 @@ class Trainer:
         *,
         augmentation: HandcraftedAugmentation | None = None,
         adversary: nn.Module | None = None,
-        adversary_sees: Literal["augmented", "original"] = "augmented",
+        adversary_sees: Literal["augmented", "again", "original"] = "augmented",
         accelerator: Accelerator,
     ) -> None:
         self.codec = codec
@@ -152,6 +153,8 @@ class Trainer:
             if self.adversary is not None:
                 if self.adversary_sees == "original":
                     images, target = batch.images, self._encoded(batch)
+                elif self.adversary_sees == "again":
+                    images, target = self._augmented(batch)
                 loss = loss + self.adversary(self.detector, images, target)
         self.accelerator.backward(loss)
         self.optimizer.step()

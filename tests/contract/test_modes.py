@@ -81,7 +81,13 @@ def noise_like(tensor):
 
 def literal_adversary(task, mode, **options):
     """An adversary without what the library adds to Eq. 7, which learns by gradient descent."""
-    options = {"optimizer": sgd, "reconstruction_weight": 1.0, "adversarial_limit": None, **options}
+    options = {
+        "optimizer": sgd,
+        "reconstruction_weight": 1.0,
+        "adversarial_limit": None,
+        "regions": None,
+        **options,
+    }
     return tiny_adversary(task, attacker=Quiet(), mode=mode, **options)
 
 
@@ -185,6 +191,7 @@ def run(mode, *, name="heatmap", scale=1.0, micro=1, steps=3, **options):
         {"loss_weight": 0.0},
         {"relaxation": 1.0, "beta": "semantic"},
         {"discriminator": None},
+        {"regions": "random"},
         {"reconstruction_weight": None, "adversarial_limit": 0.5, "steps": 2},
         {"attacker_every": 2, "discriminator_every": 3, "adversarial_fraction": 0.5},
     ],

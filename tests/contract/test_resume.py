@@ -11,6 +11,7 @@ from advaug import ReconstructionController
 
 OPTIONS = {
     "default": {},
+    "random-regions": {"regions": "random"},
     "without-discriminator": {"discriminator": None},
     "split": {"batch_norm": "split"},
     "shared": {"batch_norm": "shared"},

@@ -34,7 +34,7 @@ class Arm:
 
     make: MakeDefence
     options: Mapping[str, Any] = field(default_factory=dict)
-    sees: Literal["augmented", "original"] = "augmented"
+    sees: Literal["augmented", "again", "original"] = "augmented"
     erase: bool = False
 
     def description(self) -> dict[str, Any]:

@@ -1,0 +1,37 @@
+"""The adversary's two networks: given ones, or the defaults."""
+
+from typing import Literal
+
+from torch import nn
+
+from advaug._checks import check_choice, check_structure
+from advaug.attacker import UNetAttacker
+from advaug.discriminator import PatchDiscriminator
+
+__all__ = ["choose_networks"]
+
+
+def choose_networks(
+    attacker: nn.Module | None,
+    discriminator: nn.Module | Literal["default"] | None,
+    networks: Literal["light", "paper"],
+    structure: bool,
+) -> tuple[nn.Module, nn.Module | None]:
+    """Attacker and discriminator as the arguments of these names ask for.
+
+    Raises:
+        ValueError: If an argument is unknown, or a network takes S where it gets none, or the
+            other way round.
+    """
+    check_choice("networks", networks, ("light", "paper"))
+    paper = networks == "paper"
+    if attacker is None:
+        make = UNetAttacker.paper if paper else UNetAttacker
+        attacker = make(structure=structure)
+    if isinstance(discriminator, str):
+        check_choice("discriminator", discriminator, ("default",), ", a module or None")
+        make = PatchDiscriminator.paper if paper else PatchDiscriminator
+        discriminator = make(structure=structure)
+    for name, network in (("attacker", attacker), ("discriminator", discriminator)):
+        check_structure(name, network, structure=structure)
+    return attacker, discriminator

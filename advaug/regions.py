@@ -1,0 +1,74 @@
+"""Where in a picture the attacker may draw."""
+
+import torch
+from torch import Tensor, nn
+
+from advaug.errors import ShapeError
+
+__all__ = ["RandomRegions", "within"]
+
+
+class RandomRegions(nn.Module):
+    """Rectangles anywhere in each picture, drawn anew in every step.
+
+    Not in the paper, whose attacker draws on the whole picture, and soon draws much the same on
+    every one: what it repeats the detector learns by heart, and loses on clean pictures. In regions
+    of chance the same attacker is an occluder that tells as much as it hides, another one in each
+    step, and the rest of the picture stays true.
+
+    Args:
+        count: Rectangles in a picture; they may overlap.
+        size: Smallest and largest side of a rectangle, as a part of the picture's side.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Shape:
+        - images: `(B, C, H, W)`
+        - returns: `(B, 1, H, W)`, 1 in the regions and 0 elsewhere
+    """
+
+    def __init__(self, count: int = 2, size: tuple[float, float] = (0.15, 0.5)) -> None:
+        super().__init__()
+        if count < 1:
+            msg = f"`count` must be at least 1, but got {count}. For the whole picture use None."
+            raise ValueError(msg)
+        if not 0 < size[0] <= size[1] <= 1:
+            msg = f"`size` must be (smallest, largest) within (0, 1], but got {size}."
+            raise ValueError(msg)
+        self.count = count
+        self.size = size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Draw from PyTorch's global random state, which the adversary lends its own."""
+        batch, _, height, width = images.shape
+        least, most = self.size
+        shape = (2, batch, self.count, 1, 1)
+        sides = least + (most - least) * torch.rand(shape, device=images.device)
+        centres = torch.rand(shape, device=images.device)
+        (up, across), (y, x) = sides, centres
+        rows = _middles(height, images).view(1, 1, -1, 1)
+        columns = _middles(width, images).view(1, 1, 1, -1)
+        covered = ((rows - y).abs() < up / 2) & ((columns - x).abs() < across / 2)
+        return covered.any(dim=1, keepdim=True).to(images.dtype)
+
+
+def within(regions: Tensor, perturbation: Tensor) -> Tensor:
+    """The perturbation as far as it lies in the regions.
+
+    Raises:
+        ShapeError: If the regions are not `(B, 1, H, W)` of the perturbation.
+    """
+    batch, _, height, width = perturbation.shape
+    if regions.shape != (batch, 1, height, width):
+        msg = (
+            f"`regions` must give a map {(batch, 1, height, width)} for these pictures, but gave "
+            f"{tuple(regions.shape)}."
+        )
+        raise ShapeError(msg)
+    return regions.to(perturbation.dtype) * perturbation
+
+
+def _middles(count: int, like: Tensor) -> Tensor:
+    """Where the pixels of a side lie, as parts of it."""
+    return (torch.arange(count, device=like.device) + 0.5) / count
