@@ -15,7 +15,7 @@ class UNetAttacker(UNet):
     Follows pix2pix (see `advaug._unet`) up to the tanh. The last layer starts small, so that an
     untrained attacker barely perturbs.
 
-    Where it differs from [SAAT]: the defaults are lighter (a quarter of the cost), and normalise
+    Where it differs from [SAAT]: the defaults are lighter (a twentieth of the cost), and normalise
     each sample alone; `UNetAttacker.paper()` is the published size.
 
     Args:

@@ -8,7 +8,9 @@
 FOLDER holds `train` and `val`. Start the same command twice to share the work between two
 processes; start it again after a stop to go on. `--variant` makes an arm from another one (SAAT,
 unless `base=ARM` says otherwise) with options of its method, and `saat` takes beside those of
-`SampleAdaptiveAdversary`: attacker_lr, target, gain, drift (of the controller), colour, erasing.
+`SampleAdaptiveAdversary`: attacker_lr, target, gain, drift (of the controller), colour (of I_adv,
+after the attack), erasing (another copy), over (erasing, photometric or augmix: the change that
+comes before the attack).
 """
 
 import argparse
@@ -40,11 +42,17 @@ from advaug.training.study import (
     parse_variant,
     write_report,
 )
-from advaug.training.study.arms import Together
+from advaug.training.study.arms import Over, Together
 from advaug.training.study.runs import Run
 
 WEIGHT = 0.4  # of every other defence: the most that β gives
 ATTACKER_RATE = 3e-4
+
+COPIES = {
+    "erasing": SecondCopy.erasing,
+    "photometric": SecondCopy.rand_augment,
+    "augmix": SecondCopy.augmix,
+}
 
 # Builders: `make(task, seed, **options)`.
 
@@ -63,6 +71,7 @@ def saat(
     drift: float = 0.05,
     colour: bool = False,
     erasing: bool = False,
+    over: str | None = None,
     **options: Any,  # noqa: ANN401 # the adversary's
 ) -> nn.Module:
     """The library's own method; options that are not given are its defaults."""
@@ -73,9 +82,11 @@ def saat(
     adversary = SampleAdaptiveAdversary(
         task, optimizer=optimizer(attacker_lr), seed=seed, **options
     )
-    if not erasing:
-        return adversary
-    return Together(adversary, SecondCopy.erasing(task, weight=WEIGHT, seed=seed))
+    if over is not None:
+        return Over(COPIES[over](task).transform, adversary)
+    if erasing:
+        return Together(adversary, SecondCopy.erasing(task, weight=WEIGHT, seed=seed))
+    return adversary
 
 
 def copy(task: LandmarkTask, seed: int, *, kind: str, weight: float = WEIGHT) -> nn.Module:
@@ -83,12 +94,7 @@ def copy(task: LandmarkTask, seed: int, *, kind: str, weight: float = WEIGHT) ->
     if kind == "handcrafted":
         change = HandcraftedAugmentation(flip_permutation=FACE_68.flip_permutation, seed=seed + 1)
         return SecondCopy(task, transform=change, weight=weight, seed=seed)
-    makers = {
-        "erasing": SecondCopy.erasing,
-        "rand_augment": SecondCopy.rand_augment,
-        "augmix": SecondCopy.augmix,
-    }
-    return makers[kind](task, weight=weight, seed=seed)
+    return COPIES[kind](task, weight=weight, seed=seed)
 
 
 def baseline(method: type[nn.Module]) -> Callable[..., nn.Module]:
@@ -124,49 +130,57 @@ LITERAL = {
 }
 PGD, VAT = baseline(PGDAdversary), baseline(VirtualAdversary)
 
+Again: Any = partial(Arm, sees="again")
+
 ARMS: Mapping[str, Arm] = {
     "plain": Arm(plain),
     "plain-erasing": Arm(plain, erase=True),
-    # A second copy of each picture, of which the first two see no augmentation but their own.
+    # Whatever adds a copy of each picture adds one that was augmented anew, so that all of them see
+    # the same number of pictures; the first does nothing else to it.
     "second-copy": Arm(copy, {"kind": "handcrafted"}, sees="original"),
-    "erasing": Arm(copy, {"kind": "erasing"}),
-    "photometric": Arm(copy, {"kind": "rand_augment"}),
-    "augmix": Arm(copy, {"kind": "augmix"}),
+    "erasing": Again(copy, {"kind": "erasing"}),
+    "photometric": Again(copy, {"kind": "photometric"}),
+    "augmix": Again(copy, {"kind": "augmix"}),
     # What others do against perturbations.
-    "stability": Arm(baseline(StabilityTraining)),
-    "vat": Arm(VAT),
-    "pgd1": Arm(PGD, {"steps": 1}),
-    "pgd3": Arm(PGD, {"steps": 3}),
-    "advprop": Arm(PGD, {"steps": 1, "batch_norm": "split"}),
-    "advmix": Arm(baseline(AdvMix)),
-    # The method: as the library has it, as the paper has it, and on top of erasing.
-    "saat": Arm(saat),
+    "stability": Again(baseline(StabilityTraining)),
+    "vat": Again(VAT),
+    "pgd1": Again(PGD, {"steps": 1}),
+    "pgd3": Again(PGD, {"steps": 3}),
+    "advprop": Again(PGD, {"steps": 1, "batch_norm": "split"}),
+    "advmix": Again(baseline(AdvMix)),
+    # The method: as the library has it, on top of others, on the very pictures of the detector,
+    # and as the paper has it, which says the latter.
+    "saat": Again(saat),
+    "saat+erasing": Again(saat, {"erasing": True}),
+    "saat-over-erasing": Again(saat, {"over": "erasing"}),
+    "saat-over-photometric": Again(saat, {"over": "photometric"}),
+    "saat-same": Arm(saat),
     "saat-literal": Arm(saat, LITERAL),
     "saat-isolated-literal": Arm(saat, {**LITERAL, "batch_norm": "isolated"}),
-    "saat+erasing": Arm(saat, {"erasing": True}),
-    "saat+plain-erasing": Arm(saat, erase=True),
+    "saat+plain-erasing": Again(saat, erase=True),
     # Table 6.
-    "saat-beta-1": Arm(saat, {"beta": 1.0}),
-    "saat-beta-0.5": Arm(saat, {"beta": 0.5}),
-    "saat-beta-0.1": Arm(saat, {"beta": 0.1}),
-    "saat-beta-0": Arm(saat, {"beta": 0.0}),
-    "saat-relaxation-1": Arm(saat, {"relaxation": 1.0}),
-    "saat-relaxation-0.5": Arm(saat, {"relaxation": 0.5}),
-    "saat-relaxation-0": Arm(saat, {"relaxation": 0.0}),
+    "saat-beta-1": Again(saat, {"beta": 1.0}),
+    "saat-beta-0.5": Again(saat, {"beta": 0.5}),
+    "saat-beta-0.1": Again(saat, {"beta": 0.1}),
+    "saat-beta-0": Again(saat, {"beta": 0.0}),
+    "saat-relaxation-1": Again(saat, {"relaxation": 1.0}),
+    "saat-relaxation-0.5": Again(saat, {"relaxation": 0.5}),
+    "saat-relaxation-0": Again(saat, {"relaxation": 0.0}),
     # Table 7.
-    "saat-no-structure": Arm(saat, {"structure": False}),
-    "saat-no-reconstruction": Arm(saat, {"reconstruction_weight": 0.0}),
-    "saat-no-discriminator": Arm(saat, {"discriminator": None}),
-    # What the paper leaves open.
-    "saat-semantic-beta": Arm(saat, {"beta": "semantic"}),
-    "saat-target-0.8": Arm(saat, {"target": 0.8}),
-    "saat-target-0.85": Arm(saat, {"target": 0.85}),
-    "saat-target-0.95": Arm(saat, {"target": 0.95}),
-    "saat-colour": Arm(saat, {"colour": True}),
-    "saat-lr-1e-4": Arm(saat, {"attacker_lr": 1e-4}),
-    "saat-lr-1e-3": Arm(saat, {"attacker_lr": 1e-3}),
-    "saat-running": Arm(saat, {"batch_norm": "running"}),
-    "saat-split": Arm(saat, {"batch_norm": "split"}),
+    "saat-no-structure": Again(saat, {"structure": False}),
+    "saat-no-reconstruction": Again(saat, {"reconstruction_weight": 0.0}),
+    "saat-no-discriminator": Again(saat, {"discriminator": None}),
+    # What the paper leaves open, and what it does not have.
+    "saat-everywhere": Again(saat, {"regions": None}),
+    "saat-semantic-beta": Again(saat, {"beta": "semantic"}),
+    "saat-target-0.8": Again(saat, {"target": 0.8}),
+    "saat-target-0.85": Again(saat, {"target": 0.85}),
+    "saat-target-0.95": Again(saat, {"target": 0.95}),
+    "saat-colour": Again(saat, {"colour": True}),
+    "saat-lr-1e-4": Again(saat, {"attacker_lr": 1e-4}),
+    "saat-lr-1e-3": Again(saat, {"attacker_lr": 1e-3}),
+    "saat-running": Again(saat, {"batch_norm": "running"}),
+    "saat-split": Again(saat, {"batch_norm": "split"}),
 }
 CONTROL = "plain"
 DEFAULT_ARMS = ("plain", "second-copy", "erasing", "saat", "saat-literal", "saat+erasing")
@@ -177,11 +191,23 @@ def make_hourglass(mean_shape: Tensor) -> nn.Module:
     return HourglassNet(len(mean_shape), 1, width=64, depth=3, out_stride=2)
 
 
+def make_narrow_hourglass(mean_shape: Tensor) -> nn.Module:
+    """The same at half the width, for a CPU."""
+    return HourglassNet(len(mean_shape), 1, width=32, depth=3, out_stride=2)
+
+
 def make_coordinate(mean_shape: Tensor) -> nn.Module:
     """A small ResNet of timm under a soft-argmax, from random weights."""
     from advaug.detectors import TimmCoordinateNet
 
     return TimmCoordinateNet("resnet10t", len(mean_shape), width=64)
+
+
+def make_light_coordinate(mean_shape: Tensor) -> nn.Module:
+    """The same on the lightest ResNet of timm, for a CPU."""
+    from advaug.detectors import TimmCoordinateNet
+
+    return TimmCoordinateNet("test_resnet", len(mean_shape), width=64)
 
 
 def make_tiny(mean_shape: Tensor) -> nn.Module:
@@ -191,7 +217,9 @@ def make_tiny(mean_shape: Tensor) -> nn.Module:
 
 DETECTORS: Mapping[str, tuple[Callable[[Tensor], nn.Module], Callable[[], Codec]]] = {
     "hg1": (make_hourglass, lambda: HeatmapCodec(2)),
+    "hg1-narrow": (make_narrow_hourglass, lambda: HeatmapCodec(2)),
     "coordinate": (make_coordinate, CoordinateCodec),
+    "coordinate-light": (make_light_coordinate, CoordinateCodec),
     "tiny": (make_tiny, lambda: HeatmapCodec(4)),
 }
 

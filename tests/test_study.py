@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from filelock import FileLock
 from scipy.stats import ttest_rel
 from torch import nn
-from toys import tiny_adversary
+from toys import tiny_adversary, tiny_attacker
 
 from advaug import CoordinateTask, HeatmapTask
 from advaug.augment.corruptions import CORRUPTIONS, corrupt
@@ -26,7 +26,7 @@ from advaug.detectors import HourglassNet
 from advaug.schemes import FACE_68
 from advaug.training import HeatmapCodec, InMemoryLandmarks, Trainer, TrainingConfig
 from advaug.training.problem import Problem
-from advaug.training.study import Arm, Together, parse_variant
+from advaug.training.study import Arm, Over, Together, parse_variant
 from advaug.training.study.benchmark import corruption_conditions, hold_conditions
 from advaug.training.study.cost import Costs
 from advaug.training.study.erasing import ErasingAugmentation
@@ -463,6 +463,22 @@ def test_erasing_hides_half_of_the_pictures_and_resumes(faces):
     assert 70 < changed.sum() < 130
     augmentation.load_state_dict(state)
     assert torch.equal(augmentation(images, landmarks)[0], erased)
+
+
+def test_an_attack_over_another_augmentation_starts_from_its_pictures(faces):
+    batch = faces[slice(None)]
+    target = HeatmapCodec(4).encode(batch.landmarks, batch.visible, batch.size)
+    detector = HourglassNet(68, width=8, depth=2, out_stride=4)
+    change = SecondCopy.erasing(HeatmapTask()).transform
+    torch.manual_seed(0)
+    changed, _ = change(batch.images, target)
+    first, second = (tiny_adversary(attacker=tiny_attacker(), seed=1) for _ in range(2))
+    second.load_state_dict(first.state_dict())
+    expected = first(detector, changed, target)
+    torch.manual_seed(0)
+    over = Over(change, second)
+    assert torch.equal(over(detector, batch.images, target), expected)
+    assert over.report.read() == first.report.read()
 
 
 def test_defences_together_add_up(faces):

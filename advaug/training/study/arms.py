@@ -13,7 +13,7 @@ from advaug.isolation import Detector
 from advaug.report import StepReport
 from advaug.tasks import sum_of
 
-__all__ = ["Arm", "Together", "check_arms", "parse_variant"]
+__all__ = ["Arm", "Over", "Together", "check_arms", "parse_variant"]
 
 MakeDefence = Callable[..., nn.Module | None]
 """`make(task, seed, **options)`: a defence, or None for plain training."""
@@ -45,6 +45,32 @@ class Arm:
             "sees": self.sees,
             "erase": self.erase,
         }
+
+
+class Over(nn.Module):
+    """A defence that starts from changed pictures: erased ones, say.
+
+    Args:
+        change: A callable `(images, target) -> (images, target)`. What it draws from the global
+            random state is the run's own, seeded and resumed with it.
+        defence: Gets what the change gives.
+    """
+
+    def __init__(
+        self, change: Callable[[Tensor, Any], tuple[Tensor, Any]], defence: nn.Module
+    ) -> None:
+        super().__init__()
+        self.change = change
+        self.leading = defence
+
+    def forward(self, detector: Detector, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
+        """The defence's loss, a scalar."""
+        return self.leading(detector, *self.change(images, target))
+
+    @property
+    def report(self) -> StepReport | None:
+        """The last report of the defence, if it gives any."""
+        return getattr(self.leading, "report", None)
 
 
 class Together(nn.Module):

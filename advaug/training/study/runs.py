@@ -28,7 +28,7 @@ from advaug.training.codecs import Codec
 from advaug.training.data import InMemoryLandmarks
 from advaug.training.experiment import MakeDetector
 from advaug.training.problem import Problem
-from advaug.training.study.arms import Arm, Together
+from advaug.training.study.arms import Arm, Over, Together
 from advaug.training.study.benchmark import (
     corruption_conditions,
     hold_conditions,
@@ -337,7 +337,7 @@ class Study:
 def _leading(trainer: Trainer) -> nn.Module | None:
     """The defence whose report and pictures are shown."""
     defence = trainer.adversary
-    return defence.leading if isinstance(defence, Together) else defence
+    return defence.leading if isinstance(defence, Over | Together) else defence
 
 
 def _state(trainer: Trainer) -> dict[str, Any]:
