@@ -654,7 +654,9 @@ def test_a_step_reads_nothing_back_from_the_device(batch_norm, mode, monkeypatch
     # Our own generator is on the CPU in any case; Adam's counters are there on an accelerator.
     monkeypatch.setattr(core, "private_randomness", lambda *_: contextlib.nullcontext())
     optimizer = functools.partial(torch.optim.SGD, lr=0.1, fused=True)
-    adversary = tiny_adversary(batch_norm=batch_norm, optimizer=optimizer, mode=mode)
+    adversary = tiny_adversary(
+        batch_norm=batch_norm, optimizer=optimizer, mode=mode, regions="random"
+    )
     monkeypatch.setattr(adversary, "_reads", lambda _: False)  # as after the first call
     detector, (images, heatmaps) = HeatmapToy(), heatmap_batch()
     if mode == "fused":
