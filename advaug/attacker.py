@@ -27,8 +27,8 @@ class UNetAttacker(UNet):
         structure: False leaves out the structure map (Table 7, "w/o S").
         strength: Largest perturbation, in image units; 1 in the paper.
         coarse: The U-Net works on pictures halved so often, and its perturbation is enlarged
-            bilinearly: nothing finer than a stroke of make-up, and for 1 a quarter of the cost. 0
-            in the paper.
+            bilinearly: nothing finer than a stroke of make-up, and for 1 a fifth of the operations.
+            0 in the paper.
 
     Attributes:
         depth: How often the picture is halved.
