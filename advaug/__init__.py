@@ -1,6 +1,7 @@
 """Sample-adaptive adversarial training for landmark and pose detectors."""
 
 from advaug.adversary import AdversarialBatch, SampleAdaptiveAdversary
+from advaug.appearance import RandomAppearance
 from advaug.attacker import UNetAttacker
 from advaug.controller import ReconstructionController
 from advaug.discriminator import PatchDiscriminator
@@ -20,6 +21,7 @@ __all__ = [
     "LandmarkTask",
     "PatchDiscriminator",
     "PixelSpec",
+    "RandomAppearance",
     "RandomRegions",
     "ReconstructionController",
     "SampleAdaptiveAdversary",

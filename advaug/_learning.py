@@ -23,6 +23,7 @@ class Scene(NamedTuple):
         mask: M, `(B, 1, H, W)`.
         perturbed: I_adv with its graph to the attacker.
         adversarial: I_adv, a leaf where the gradients of all losses meet before one way back.
+        shown: I_adv as the detector sees it, with its graph to the leaf.
     """
 
     clean: Tensor
@@ -30,6 +31,7 @@ class Scene(NamedTuple):
     mask: Tensor
     perturbed: Tensor
     adversarial: Tensor
+    shown: Tensor
 
 
 class Due(NamedTuple):

@@ -24,6 +24,7 @@ from advaug._learning import Due, Scene, Verdict, combine, judge, pull_of, train
 from advaug._networks import choose_networks
 from advaug._precision import widen
 from advaug._shapes import first_part
+from advaug.appearance import RandomAppearance, seen_as
 from advaug.attacker import UNetAttacker
 from advaug.batch_norm import BatchNormPolicy, BatchNorms
 from advaug.controller import ReconstructionController
@@ -39,6 +40,7 @@ __all__ = ["AdversarialBatch", "SampleAdaptiveAdversary", "StepLosses"]
 
 Transform = Callable[[Tensor, Any], tuple[Tensor, Any]]
 Regions = Callable[[Tensor], Tensor]
+Appearance = Callable[[Tensor], Tensor]
 NEVER_WENT_BACKWARD = (
     "the loss of the last call must have gone through a backward before the next call, since that "
     "is what teaches the attacker in mode 'fused', but it has not. Add it to your loss and call "
@@ -51,8 +53,9 @@ class AdversarialBatch:
     """The parts of an attack, all detached, for those who write their own step.
 
     Attributes:
-        images: Adversarial pictures, `(B, 3, H, W)`, as the detector takes them.
-        perturbation: What was added, `(B, 3, H, W)`, in image units.
+        images: Adversarial pictures, `(B, 3, H, W)`, as the detector takes and sees them: with
+            their `appearance`, if there is one.
+        perturbation: What was added before that, `(B, 3, H, W)`, in image units.
         structure: Structure map S, `(B, 1, H, W)`.
         mask: Semantic mask M, `(B, 1, H, W)`.
         ssim: SSIM of Eq. 9, `(B,)`.
@@ -99,6 +102,9 @@ class SampleAdaptiveAdversary(nn.Module):
         regions: Where the attacker may draw: a callable from pictures I to a map `(B, 1, H, W)` in
             `[0, 1]` that the perturbation is multiplied with; `"random"` for `RandomRegions()`;
             None for the whole picture (the literal paper).
+        appearance: How the detector sees I_adv, for attack and defence alike: a differentiable
+            callable from pictures in about `[0, 1]` to pictures of the same shape; `"random"` for
+            `RandomAppearance()`; None for I_adv itself (the literal paper).
         transform: Handcrafted transform of the adversarial pictures and their target, after β is
             known: a callable `(images, target) -> (images, target)`. Attack and defence then see
             different pictures, which takes mode `"alternating"`.
@@ -141,6 +147,7 @@ class SampleAdaptiveAdversary(nn.Module):
         adversarial_form: Literal["non_saturating", "minimax"] = "non_saturating",
         batch_norm: BatchNormPolicy = "isolated",
         regions: Regions | Literal["random"] | None = "random",
+        appearance: Appearance | Literal["random"] | None = "random",
         transform: Transform | None = None,
         mode: Mode | Literal["auto"] = "auto",
         attacker_every: int = 1,
@@ -161,6 +168,9 @@ class SampleAdaptiveAdversary(nn.Module):
         if isinstance(regions, str):
             check_choice("regions", regions, ("random",), ", a callable or None")
             regions = RandomRegions()
+        if isinstance(appearance, str):
+            check_choice("appearance", appearance, ("random",), ", a callable or None")
+            appearance = RandomAppearance()
         if reconstruction_weight is None:
             reconstruction_weight = ReconstructionController()
         check_not_negative(
@@ -185,6 +195,7 @@ class SampleAdaptiveAdversary(nn.Module):
         self.adversarial_form: Literal["non_saturating", "minimax"] = adversarial_form
         self.batch_norms = BatchNorms(batch_norm, make_optimizer)
         self.regions = regions
+        self.appearance = appearance
         self.transform = transform
         self.mode: Mode | Literal["auto"] = mode
         self.chosen_mode: Mode | None = None
@@ -262,7 +273,7 @@ class SampleAdaptiveAdversary(nn.Module):
             if fused:
                 lesson.tap(scene.adversarial)
             with self.batch_norms.defence(detector):
-                error = self._error(detector, scene.adversarial, images.dtype, target)
+                error = self._error(detector, scene.shown, images.dtype, target)
                 push = None
                 if due.attacker and not fused:
                     push = self._push(scene, error, keep_graph=True)
@@ -321,15 +332,14 @@ class SampleAdaptiveAdversary(nn.Module):
                 # The gradient is taken while the detector is on loan: one that checkpoints its
                 # activations computes again in the backward.
                 with self.batch_norms.feedback(detector):
-                    error = self._error(detector, scene.adversarial, images.dtype, target)
+                    error = self._error(detector, scene.shown, images.dtype, target)
                     push = self._push(scene, error) if due.attacker else None
             verdict = self._judge(scene, due, update=update)
         if update:
             self._learn(scene, verdict, error.detach(), push, due)
-        adversarial = scene.adversarial.detach()
         return AdversarialBatch(
-            images=self.pixels.from_unit(adversarial).to(images.dtype),
-            perturbation=adversarial - scene.clean,
+            images=self.pixels.from_unit(scene.shown.detach()).to(images.dtype),
+            perturbation=scene.adversarial.detach() - scene.clean,
             structure=scene.structure,
             mask=scene.mask,
             ssim=verdict.similarity.whole,
@@ -377,7 +387,7 @@ class SampleAdaptiveAdversary(nn.Module):
         )
 
     def _draw(self, clean: Tensor, structure: Tensor, mask: Tensor, *, learning: bool) -> Scene:
-        """I_adv, Eq. 2."""
+        """I_adv, Eq. 2, and what the detector sees of it."""
         noise = torch.randn_like(clean[:, :1])
         with torch.set_grad_enabled(learning):
             perturbation = self.attacker(clean, self._guide(structure), noise)
@@ -385,7 +395,10 @@ class SampleAdaptiveAdversary(nn.Module):
                 perturbation = within(self.regions(clean), perturbation)
             perturbed = clean + perturbation
         adversarial = perturbed.detach().requires_grad_(learning)
-        return Scene(clean, structure, mask, perturbed, adversarial)
+        shown = adversarial
+        if self.appearance is not None:
+            shown = seen_as(self.appearance, adversarial)
+        return Scene(clean, structure, mask, perturbed, adversarial, shown)
 
     def _error(self, detector: Detector, shown: Tensor, dtype: torch.dtype, target: Any) -> Tensor:  # noqa: ANN401 # the task's
         """Error e of the detector, `(B,)`, with its graph."""

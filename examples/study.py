@@ -26,6 +26,7 @@ from torch.optim import Adam
 
 from advaug import (
     PatchDiscriminator,
+    RandomAppearance,
     ReconstructionController,
     SampleAdaptiveAdversary,
     UNetAttacker,
@@ -112,6 +113,11 @@ def copy(task: LandmarkTask, seed: int, *, kind: str, weight: float = WEIGHT) ->
     if kind == "handcrafted":
         change = HandcraftedAugmentation(flip_permutation=FACE_68.flip_permutation, seed=seed + 1)
         return SecondCopy(task, transform=change, weight=weight, seed=seed)
+    if kind == "appearance":
+        look = RandomAppearance()
+        return SecondCopy(
+            task, transform=lambda x, target: (look(x), target), weight=weight, seed=seed
+        )
     return COPIES[kind](task, weight=weight, seed=seed)
 
 
@@ -139,6 +145,7 @@ def recolour(seed: int) -> HandcraftedAugmentation:
 
 LITERAL = {
     "regions": None,
+    "appearance": None,
     "coarse": 0,
     "reconstruction_weight": 1.0,
     "adversarial_limit": None,
@@ -159,6 +166,7 @@ ARMS: Mapping[str, Arm] = {
     "erasing": Again(copy, {"kind": "erasing"}),
     "photometric": Again(copy, {"kind": "photometric"}),
     "augmix": Again(copy, {"kind": "augmix"}),
+    "appearance": Again(copy, {"kind": "appearance"}),  # what SAAT does beside its attack
     # What others do against perturbations.
     "stability": Again(baseline(StabilityTraining)),
     "vat": Again(VAT),
@@ -190,6 +198,8 @@ ARMS: Mapping[str, Arm] = {
     "saat-no-discriminator": Again(saat, {"discriminator": None}),
     # What the paper leaves open, and what it does not have.
     "saat-everywhere": Again(saat, {"regions": None}),
+    "saat-bare": Again(saat, {"appearance": None}),
+    "saat-half": Again(saat, {"adversarial_fraction": 0.5}),
     "saat-semantic-beta": Again(saat, {"beta": "semantic"}),
     "saat-target-0.8": Again(saat, {"target": 0.8}),
     "saat-target-0.85": Again(saat, {"target": 0.85}),
@@ -263,6 +273,8 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     add("--detector", choices=tuple(DETECTORS), default="hg1")
     add("--image-size", type=int, default=64)
     add("--steps", type=int, default=1200, help="of a run at an equal number of steps")
+    add("--head-start", type=int, default=0, metavar="STEPS", help="of plain training that all runs\n"
+        "of a seed go on from; 0 for fresh weights")  # fmt: skip
     add("--batch-size", type=int, default=16)
     add("--learning-rate", type=float, default=1e-3)
     add("--severities", nargs="+", type=int, default=list(SEVERITIES))
@@ -288,6 +300,9 @@ def settings_from(arguments: argparse.Namespace) -> StudySettings:
     if arguments.pictures is not None and min(arguments.pictures) < 1:
         msg = f"`--pictures` must be at least 1, but got {arguments.pictures}."
         raise ValueError(msg)
+    if arguments.head_start < 0:
+        msg = f"`--head-start` must be at least 0, but got {arguments.head_start}."
+        raise ValueError(msg)
     if arguments.time_factor is not None and not arguments.time_factor > 0:
         msg = f"`--time-factor` must be above 0, but got {arguments.time_factor}."
         raise ValueError(msg)
@@ -306,6 +321,7 @@ def settings_from(arguments: argparse.Namespace) -> StudySettings:
         learning_rate=arguments.learning_rate,
         severities=tuple(sorted(set(arguments.severities))),
         precision=arguments.precision,
+        head_start=arguments.head_start,
     )
 
 

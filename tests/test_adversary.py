@@ -655,7 +655,11 @@ def test_a_step_reads_nothing_back_from_the_device(batch_norm, mode, monkeypatch
     monkeypatch.setattr(core, "private_randomness", lambda *_: contextlib.nullcontext())
     optimizer = functools.partial(torch.optim.SGD, lr=0.1, fused=True)
     adversary = tiny_adversary(
-        batch_norm=batch_norm, optimizer=optimizer, mode=mode, regions="random"
+        batch_norm=batch_norm,
+        optimizer=optimizer,
+        mode=mode,
+        regions="random",
+        appearance="random",
     )
     monkeypatch.setattr(adversary, "_reads", lambda _: False)  # as after the first call
     detector, (images, heatmaps) = HeatmapToy(), heatmap_batch()

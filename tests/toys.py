@@ -93,6 +93,7 @@ def tiny_adversary(task=None, **options):
     """An adversary whose networks are a few thousand parameters large."""
     structure = options.get("structure", True)
     options.setdefault("regions", None)
+    options.setdefault("appearance", None)
     options.setdefault("attacker", tiny_attacker(structure=structure))
     options.setdefault("discriminator", tiny_discriminator(structure=structure))
     return SampleAdaptiveAdversary(HeatmapTask() if task is None else task, **options)

@@ -162,6 +162,11 @@ def halves(images):
     return stripes.to(images.dtype).expand(len(images), 1, *images.shape[-2:])
 
 
+def dimmed(images):
+    """Another appearance, in which every pixel has its own part."""
+    return 0.6 * images + 0.1 * images.flip(-1) ** 2
+
+
 def run(mode, *, name="heatmap", scale=1.0, micro=1, steps=3, **options):
     """Train a detector with accumulation, clipping and a loss scale; give all weights."""
     torch.manual_seed(0)
@@ -198,6 +203,7 @@ def run(mode, *, name="heatmap", scale=1.0, micro=1, steps=3, **options):
         {"relaxation": 1.0, "beta": "semantic"},
         {"discriminator": None},
         {"regions": halves},
+        {"appearance": dimmed},
         {"reconstruction_weight": None, "adversarial_limit": 0.5, "steps": 2},
         {"attacker_every": 2, "discriminator_every": 3, "adversarial_fraction": 0.5},
     ],

@@ -11,7 +11,7 @@ from advaug import ReconstructionController
 
 OPTIONS = {
     "default": {},
-    "random-regions": {"regions": "random"},
+    "random-regions-and-appearance": {"regions": "random", "appearance": "random"},
     "without-discriminator": {"discriminator": None},
     "split": {"batch_norm": "split"},
     "shared": {"batch_norm": "shared"},

@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from filelock import FileLock, Timeout
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from advaug.adversary import SampleAdaptiveAdversary
@@ -45,6 +46,7 @@ __all__ = ["SHOWN", "Run", "Study"]
 
 SHOWN = 6  # training faces whose pictures are kept
 POINTS = 100  # of a curve
+HEAD_START_SEED = 10_000  # added to a run's
 CHECKPOINTS, FARTHEST = 3, 500  # in a run, and steps between two
 
 
@@ -187,7 +189,10 @@ class Study:
     def _train(self, run: Run) -> None:
         folder = self.output / run.folder
         arm = self.arms[run.arm]
+        weights = self._head_start(run.seed)  # first: it draws from the global random state
         trainer = self._trainer(arm, run)
+        if weights is not None:
+            trainer.detector.load_state_dict(weights)
         title = f"{run.arm} {run.seed}"
         began, worked = time.perf_counter(), time.process_time()
         detector = trainer.fit(title=title, resume=True)
@@ -219,6 +224,24 @@ class Study:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the result stands for them
         shown = ", ".join(f"{name} {100 * found[name]:.2f}" for name in ("clean", "corrupted"))
         self.say(f"{run.arm}, seed {run.seed}, {run.steps} steps: NME % {shown}")
+
+    def _head_start(self, seed: int) -> Mapping[str, Tensor] | None:
+        """Weights that plain training has given the detectors of a seed; trained once."""
+        if not self.settings.head_start:
+            return None
+        # Its own seed: no run is to see the same pictures in the same order once more.
+        run = Run(self.control, self.settings.head_start, HEAD_START_SEED + seed)
+        folder = self.output / "head_start" / f"seed_{seed}"
+        path = folder / "detector.safetensors"
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):  # others wait: they need it as well
+            if not path.exists():
+                trainer = self._trainer(self.arms[self.control], run, output=folder)
+                detector = trainer.fit(title=f"head start {seed}", resume=True)
+                save_file(detector.state_dict(), path.with_suffix(".partial"))
+                path.with_suffix(".partial").replace(path)
+                shutil.rmtree(folder / "checkpoints")
+        return load_file(path)
 
     def _measure(self, detector: nn.Module) -> dict[str, Any]:
         """NME as fractions: under every condition, and over the benchmark."""
@@ -275,7 +298,9 @@ class Study:
             return defence.pictures(trainer.detector, batch.images, target)
         return batch.images
 
-    def _trainer(self, arm: Arm, run: Run, *, augmented: bool = True) -> Trainer:
+    def _trainer(
+        self, arm: Arm, run: Run, *, augmented: bool = True, output: Path | None = None
+    ) -> Trainer:
         """A trainer; all arms of a seed start from the same weights and see the same pictures."""
         data, settings = self.train_pictures, self.settings
         engine = self._engine()
@@ -296,7 +321,7 @@ class Study:
             self.codec,
             data,
             config,
-            self.output / run.folder,
+            output or self.output / run.folder,
             augmentation=make(flip_permutation=flips, seed=run.seed) if augmented else None,
             adversary=self._defence(run.arm, arm, seed=run.seed),
             adversary_sees=arm.sees,

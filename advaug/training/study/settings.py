@@ -31,6 +31,8 @@ class StudySettings:
         learning_rate: Of Adam, at the start; it falls to zero in a cosine.
         severities: Of the corruptions.
         precision: "no", "bf16" or "fp16".
+        head_start: Steps of plain training that the detectors of all arms have behind them when a
+            run begins; 0 for fresh weights.
     """
 
     data: str
@@ -43,12 +45,15 @@ class StudySettings:
     learning_rate: float
     severities: tuple[int, ...]
     precision: str
+    head_start: int = 0
 
     def description(self) -> dict[str, Any]:
         """The settings as a json file gives them back."""
         found = asdict(self) | {"benchmark": f"{BENCHMARK} {BENCHMARK_VERSION}"}
         if self.root is not None:
             found["root"] = self.root.name  # the same pictures may lie elsewhere tomorrow
+        if not self.head_start:  # so that older folders, which know no other, can go on
+            del found["head_start"]
         return json.loads(json.dumps(found))
 
 
