@@ -10,7 +10,8 @@ processes; start it again after a stop to go on. `--variant` makes an arm from a
 unless `base=ARM` says otherwise) with options of its method, and `saat` takes beside those of
 `SampleAdaptiveAdversary`: attacker_lr, target, gain, drift (of the controller), colour (of I_adv,
 after the attack), erasing (another copy), over (erasing, photometric or augmix: the change that
-comes before the attack), width (of both networks), coarse (of the attacker).
+comes before the attack), width (of both networks), coarse (of the attacker). The arms `appearance`
+and `saat-bare` are the two halves of `saat`: its random appearance, and its attack.
 """
 
 import argparse

@@ -14,6 +14,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from filelock import FileLock
+from safetensors.torch import load_file
 from scipy.stats import ttest_rel
 from torch import nn
 from toys import tiny_adversary, tiny_attacker
@@ -160,6 +161,57 @@ def test_a_run_killed_anywhere_ends_with_the_same_numbers(finished, tmp_path, mo
     assert numbers(tmp_path) == [each for each in expected if each["arm"] in arms], wanted
 
 
+@pytest.fixture(scope="module")
+def ahead(tmp_path_factory):
+    """A study whose runs have eight steps of plain training behind them."""
+    output = tmp_path_factory.mktemp("study") / "ahead"
+    assert study.main(words(output, "--head-start", "8")) == 0
+    return output
+
+
+def test_all_arms_of_a_seed_go_on_from_one_head_start(ahead, finished, tmp_path, monkeypatch):
+    shutil.copytree(ahead, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "runs")
+    weights = load_file(tmp_path / "head_start" / "seed_0" / "detector.safetensors")
+    fit, begun = Trainer.fit, []
+
+    def watched(trainer, **options):
+        begun.append({key: value.clone() for key, value in trainer.detector.state_dict().items()})
+        return fit(trainer, **options)
+
+    monkeypatch.setattr(Trainer, "fit", watched)
+    assert study.main(words(tmp_path, "--head-start", "8")) == 0
+    assert len(begun) == 2  # the arms: what is there is not trained again
+    assert all(torch.equal(start[key], weights[key]) for start in begun for key in weights)
+    assert numbers(tmp_path) == numbers(ahead)
+    fresh = {each["arm"]: each["curves"][0]["loss"] for each in reversed(read_results(finished))}
+    for each in read_results(ahead):
+        assert each["settings"]["head_start"] == 8
+        assert each["curves"][0]["loss"] < fresh[each["arm"]]
+
+
+def test_a_head_start_killed_anywhere_ends_with_the_same_numbers(ahead, tmp_path, monkeypatch):
+    begin(ahead, tmp_path)
+    wanted, step = random.Random().randrange(8), Trainer.step
+
+    def stopping(trainer, number):
+        if number == wanted:
+            raise KeyboardInterrupt
+        return step(trainer, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            study.main(words(tmp_path, "--head-start", "8"))
+    assert not list(tmp_path.rglob("detector.safetensors"))
+    assert study.main(words(tmp_path, "--head-start", "8")) == 0
+    assert study.main(words(tmp_path)) == 2  # never mixed with runs from fresh weights
+    assert numbers(tmp_path) == numbers(ahead), wanted
+    assert {path.name for path in (tmp_path / "head_start" / "seed_0").iterdir()} == {
+        *("detector.safetensors", "curves.json", "tensorboard", ".lock"),
+    }
+
+
 @pytest.mark.parametrize("content", ["", '{"arm": "plain", "nme": {"cl', '{"arm": "plain"}', "[]"])
 def test_a_half_written_result_is_made_anew(finished, tmp_path, capsys, content):
     begin(finished, tmp_path)
@@ -181,10 +233,11 @@ def test_a_half_written_result_is_made_anew(finished, tmp_path, capsys, content)
     [
         (("--steps", "7"), "steps: 6 there, 7 here"),
         (("--severities", "2"), "severities"),
+        (("--head-start", "8"), "head_start"),
         (("--variant", "saat+erasing-b:beta=1.0"), "options: {'beta': 0.5} there"),
         (("--budget", "time", "--time-factor", "77"), "`--time-factor` must be that of the folder"),
     ],
-    ids=["steps", "severities", "arm", "factor"],
+    ids=["steps", "severities", "head-start", "arm", "factor"],
 )
 def test_a_folder_of_another_study_is_refused_and_left_alone(finished, capsys, more, message):
     arm = finished / "runs" / "saat+erasing-b"
@@ -256,6 +309,7 @@ def test_an_arm_that_fails_stops_no_other(finished, tmp_path, capsys, monkeypatc
         (("--variant", "a:relaxation=-1"), "`relaxation` must"),
         (("--image-size", "40"), "divisible by"),
         (("--steps", "0"), "`--steps` must be at least 1"),
+        (("--head-start", "-1"), "`--head-start` must be at least 0"),
         (("--pictures", "0", "3"), "`--pictures` must be at least 1"),
         (("--severities", "6"), "`severity` must be from 1 to 5"),
         (("--data", "pts"), "`--root` must name"),

@@ -45,15 +45,13 @@ class StudySettings:
     learning_rate: float
     severities: tuple[int, ...]
     precision: str
-    head_start: int = 0
+    head_start: int
 
     def description(self) -> dict[str, Any]:
         """The settings as a json file gives them back."""
         found = asdict(self) | {"benchmark": f"{BENCHMARK} {BENCHMARK_VERSION}"}
         if self.root is not None:
             found["root"] = self.root.name  # the same pictures may lie elsewhere tomorrow
-        if not self.head_start:  # so that older folders, which know no other, can go on
-            del found["head_start"]
         return json.loads(json.dumps(found))
 
 
