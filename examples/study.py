@@ -112,14 +112,18 @@ def saat(
 def copy(task: LandmarkTask, seed: int, *, kind: str, weight: float = WEIGHT) -> nn.Module:
     """A second copy of every picture: handcrafted, or changed by a usual augmentation."""
     if kind == "handcrafted":
-        change = HandcraftedAugmentation(flip_permutation=FACE_68.flip_permutation, seed=seed + 1)
-        return SecondCopy(task, transform=change, weight=weight, seed=seed)
-    if kind == "appearance":
-        look = RandomAppearance()
-        return SecondCopy(
-            task, transform=lambda x, target: (look(x), target), weight=weight, seed=seed
-        )
-    return COPIES[kind](task, weight=weight, seed=seed)
+        again = HandcraftedAugmentation(flip_permutation=FACE_68.flip_permutation, seed=seed + 1)
+        return SecondCopy(task, transform=again, weight=weight, seed=seed)
+    if kind in COPIES:
+        return COPIES[kind](task, weight=weight, seed=seed)
+    first = SecondCopy.erasing(task).transform if kind == "erasing and appearance" else None
+    look = RandomAppearance()
+
+    def change(images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        images, target = first(images, target) if first is not None else (images, target)
+        return look(images), target
+
+    return SecondCopy(task, transform=change, weight=weight, seed=seed)
 
 
 def baseline(method: type[nn.Module]) -> Callable[..., nn.Module]:
@@ -167,7 +171,9 @@ ARMS: Mapping[str, Arm] = {
     "erasing": Again(copy, {"kind": "erasing"}),
     "photometric": Again(copy, {"kind": "photometric"}),
     "augmix": Again(copy, {"kind": "augmix"}),
-    "appearance": Again(copy, {"kind": "appearance"}),  # what SAAT does beside its attack
+    # What SAAT does beside its attack.
+    "appearance": Again(copy, {"kind": "appearance"}),
+    "appearance-over-erasing": Again(copy, {"kind": "erasing and appearance"}),
     # What others do against perturbations.
     "stability": Again(baseline(StabilityTraining)),
     "vat": Again(VAT),
@@ -274,8 +280,8 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     add("--detector", choices=tuple(DETECTORS), default="hg1")
     add("--image-size", type=int, default=64)
     add("--steps", type=int, default=1200, help="of a run at an equal number of steps")
-    add("--head-start", type=int, default=0, metavar="STEPS", help="of plain training that all runs\n"
-        "of a seed go on from; 0 for fresh weights")  # fmt: skip
+    add("--head-start", type=int, default=0, metavar="STEPS", help="of plain training that all\n"
+        "runs of a seed go on from; 0 for fresh weights")  # fmt: skip
     add("--batch-size", type=int, default=16)
     add("--learning-rate", type=float, default=1e-3)
     add("--severities", nargs="+", type=int, default=list(SEVERITIES))
