@@ -14,7 +14,7 @@ __all__ = ["RandomAppearance", "seen_as"]
 
 
 class RandomAppearance(nn.Module):
-    """Light, shade, contrast, blur and noise of chance, through which gradients flow.
+    """Blur, noise, contrast, light and shade of chance, through which gradients flow.
 
     Not in the paper, whose attacker works on the very pixels that the detector gets: what it draws
     may hang on their values. Under a light of chance only that remains an attack which still is one
@@ -71,15 +71,16 @@ class RandomAppearance(nn.Module):
     @full_precision
     def forward(self, images: Tensor) -> Tensor:
         """Draw from PyTorch's global random state, which the adversary lends its own."""
+        if self.blur > 0:
+            images = self._blurred(images)
+        # Before the light changes: noise of its own would drown what is dark.
+        deviation = self._draw(images, 0.0, self.noise, neutral=0.0)
+        images = images + deviation * torch.randn_like(images)
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         images = mean + (images - mean) * self._draw(images, *self.contrast, neutral=1.0)
         low, high = map(math.log, self.exposure)
         images = images * self._draw(images, low, high, neutral=0.0).exp()
-        images = images * self._light_from_a_side(images)
-        if self.blur > 0:
-            images = self._blurred(images)
-        deviation = self._draw(images, 0.0, self.noise, neutral=0.0)
-        return images + deviation * torch.randn_like(images)
+        return images * self._light_from_a_side(images)
 
     def _draw(self, images: Tensor, low: float, high: float, *, neutral: float) -> Tensor:
         """A value for each sample, `(B, 1, 1, 1)`; the neutral one where nothing happens."""

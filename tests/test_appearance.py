@@ -70,6 +70,12 @@ def test_noise_has_at_most_the_given_deviation():
     assert deviation.min() < 0.02
 
 
+def test_noise_is_darkened_with_the_picture():
+    dark = RandomAppearance(**{**NOTHING, "probability": 1.0, "noise": 0.2, "exposure": (0.1, 0.1)})
+    deviation = dark(torch.zeros(300, 3, 32, 32)).std(dim=(1, 2, 3))
+    assert 0.019 < deviation.max() < 0.021
+
+
 def test_samples_differ_and_some_stay_as_they_are():
     images = torch.rand(1, 3, 16, 16).expand(400, 3, 16, 16)
     seen = RandomAppearance(probability=0.3, noise=0.0)(images)
