@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,9 +20,11 @@ from advaug.training.experiment import (
     Experiment,
     Recipe,
     _claim,
+    _trainer,
     add_arguments,
     experiment_from,
 )
+from advaug.training.problem import Problem
 
 SIDE = 32
 SMALL = Recipe(steps=7, batch_size=3, image_size=SIDE, learning_rate=1e-3)
@@ -69,6 +72,31 @@ def trainer(pictures, output, *, saat=True, steps=4):
         adversary=SampleAdaptiveAdversary(HeatmapTask()) if saat else None,
         accelerator=Accelerator(cpu=True),
     )
+
+
+@pytest.mark.parametrize("recipe", [SMALL, PAPER], ids=["small", "paper"])
+def test_the_examples_attack_pictures_augmented_anew_unless_they_follow_the_paper(
+    pictures, tmp_path, recipe
+):
+    experiment = Experiment(
+        data="synthetic",
+        root=None,
+        recipe=replace(recipe, batch_size=2, paper_networks=False),
+        seed=0,
+        device="cpu",
+        output=tmp_path,
+        resume=False,
+        arms=("saat",),
+        skip_broken=False,
+    )
+    seen, attacked = [], []
+    detector = HourglassNet(68, width=8, depth=2, out_stride=4)
+    problem = Problem(pictures, pictures, FACE_68, {}, lambda *_: None, "nothing")
+    run = _trainer(experiment, "saat", lambda _: detector, HeatmapCodec(4), pictures, problem)
+    run.detector.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    run.adversary.register_forward_hook(lambda _, inputs, __: attacked.append(inputs[1]))
+    run.step(0)
+    assert torch.equal(seen[0], attacked[0]) == (recipe is PAPER)
 
 
 def test_pictures_survive_being_kept_as_bytes(pictures):

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -62,6 +62,7 @@ class Recipe:
         decay: The paper's factor every 25,000 steps, or None for a cosine to zero.
         adversary_learning_rate: Of attacker and discriminator.
         paper_networks: Whether attacker and discriminator have the paper's size.
+        adversary_sees: Which pictures the adversary gets, as in `Trainer`.
     """
 
     steps: int
@@ -71,6 +72,7 @@ class Recipe:
     decay: float | None = None
     adversary_learning_rate: float = 1e-4
     paper_networks: bool = False
+    adversary_sees: Literal["augmented", "again"] = "again"
 
 
 PAPER = Recipe(
@@ -80,6 +82,7 @@ PAPER = Recipe(
     learning_rate=2e-4,
     decay=0.97,
     paper_networks=True,
+    adversary_sees="augmented",
 )
 
 
@@ -422,6 +425,7 @@ def _trainer(
         experiment.output / arm,
         augmentation=augmentation,
         adversary=adversary,
+        adversary_sees=recipe.adversary_sees,
         accelerator=_accelerator(experiment),
     )
 
