@@ -116,11 +116,11 @@ def copy(task: LandmarkTask, seed: int, *, kind: str, weight: float = WEIGHT) ->
         return SecondCopy(task, transform=again, weight=weight, seed=seed)
     if kind in COPIES:
         return COPIES[kind](task, weight=weight, seed=seed)
-    first = SecondCopy.erasing(task).transform if kind == "erasing and appearance" else None
-    look = RandomAppearance()
+    look, erase = RandomAppearance(), SecondCopy.erasing(task).transform
 
     def change(images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        images, target = first(images, target) if first is not None else (images, target)
+        if kind == "erasing and appearance":
+            images, target = erase(images, target)
         return look(images), target
 
     return SecondCopy(task, transform=change, weight=weight, seed=seed)
@@ -206,7 +206,6 @@ ARMS: Mapping[str, Arm] = {
     # What the paper leaves open, and what it does not have.
     "saat-everywhere": Again(saat, {"regions": None}),
     "saat-bare": Again(saat, {"appearance": None}),
-    "saat-half": Again(saat, {"adversarial_fraction": 0.5}),
     "saat-semantic-beta": Again(saat, {"beta": "semantic"}),
     "saat-target-0.8": Again(saat, {"target": 0.8}),
     "saat-target-0.85": Again(saat, {"target": 0.85}),
