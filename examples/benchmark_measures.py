@@ -15,6 +15,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from advaug._files import whole_file
+
 Work = Callable[[], object]
 Timing = Callable[[], float]  # does the work once more and gives its seconds
 MEBI = 2**20
@@ -191,6 +193,5 @@ def digits(value: float) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file that has its name only when it is whole."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with whole_file(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")

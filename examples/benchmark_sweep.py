@@ -9,6 +9,8 @@ from benchmark_arms import Settings
 from benchmark_measures import Clock, digits, table
 from benchmark_table import time_arms
 
+from advaug._files import whole_file
+
 SWEPT = ("plain", "alternating", "shared", "fused")
 Points = dict[tuple[int, int], dict[str, float]]
 
@@ -83,7 +85,6 @@ def plot(points: Points, settings: Settings, path: Path) -> None:
     axes[0].legend()
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    figure.savefig(partial, dpi=120, format="png")
-    partial.replace(path)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
     pyplot.close(figure)

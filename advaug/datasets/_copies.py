@@ -6,7 +6,6 @@ A copy is the same tree with other pixels: each picture under its name and in it
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from advaug._files import whole_file
 from advaug.augment.masks import check_landmarks
 from advaug.datasets.pairs import FilePair, check_pairs, find_pairs
 from advaug.datasets.pictures import AnnotatedPicture, read_picture
@@ -120,7 +120,8 @@ def write_copies(
     # Before the pictures, so that an interrupted call can be told from somebody else's folder.
     pictures = known | {face.name: entry for face, entry in faces}
     text = json.dumps(settings | {"pictures": dict(sorted(pictures.items()))}, indent=1) + "\n"
-    _replace(destination / _MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
+    with whole_file(destination / _MANIFEST) as path:
+        path.write_text(text, encoding="utf-8")
     return sum(_write_copy(face, destination, change) for face, _ in faces)
 
 
@@ -146,8 +147,10 @@ def _write_copy(
         return False
     changed = change(face, read_picture(face.picture.path))
     target.parent.mkdir(parents=True, exist_ok=True)
-    _replace(pts_target, lambda path: path.write_bytes(pts))
-    _replace(target, lambda path: _save(changed, path, target.suffix))
+    with whole_file(pts_target) as path:
+        path.write_bytes(pts)
+    with whole_file(target) as path:
+        _save(changed, path, target.suffix)
     return True
 
 
@@ -156,13 +159,3 @@ def _save(image: Image.Image, path: Path, suffix: str) -> None:
         image.save(path, format="PNG")
     else:
         image.save(path, format="JPEG", quality=_JPEG_QUALITY, subsampling=0)
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside `path` and rename, which is atomic within a folder."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

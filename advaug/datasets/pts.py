@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from advaug._files import whole_file
 from advaug.errors import DatasetError, ShapeError
 
 __all__ = ["read_pts", "write_pts"]
@@ -80,7 +81,8 @@ def write_pts(path: str | os.PathLike[str], landmarks: ArrayLike) -> None:
     # repr is the shortest text that reads back as the same number.
     rows = [f"{x!r} {y!r}" for x, y in (points + 1).tolist()]
     text = "\n".join(["version: 1", f"n_points: {len(rows)}", "{", *rows, "}", ""])
-    _replace_file(path, text)
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -135,13 +137,3 @@ def _declared_count(path: Path, header: list[str]) -> int | None:
             raise DatasetError(message)
         return int(value)
     return None
-
-
-def _replace_file(path: Path, text: str) -> None:
-    """Write beside `path` and rename, which is atomic within a folder."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import uuid
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,6 +9,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+
+from advaug._files import whole_file
 
 __all__ = ["SavedModule"]
 
@@ -36,12 +37,8 @@ class SavedModule(nn.Module):
         data = save(
             tensors, {"format": _format(type(self)), "arguments": json.dumps(self.arguments)}
         )
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        try:
+        with whole_file(path) as temporary:
             temporary.write_bytes(data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], map_location: str | torch.device = "cpu") -> Self:

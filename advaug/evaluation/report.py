@@ -1,6 +1,5 @@
 """Tables and pictures of what a run came to. Needs the extra `examples` (matplotlib)."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from advaug._files import whole_file
 from advaug.adversary import AdversarialBatch
 from advaug.evaluation.evaluate import Errors
 from advaug.evaluation.metrics import ced
@@ -141,6 +141,5 @@ def plot_gallery(images: Tensor, attack: AdversarialBatch, path: Path, *, count:
 
 def _save(figure: Figure, path: Path) -> None:
     """Write a PNG that has its name only when it is whole."""
-    partial = path.with_suffix(".partial.png")
-    figure.savefig(partial, dpi=110)
-    os.replace(partial, path)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")

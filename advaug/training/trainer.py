@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -17,6 +16,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, StepLR
 from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 
+from advaug._files import whole_file
 from advaug.augment import HandcraftedAugmentation
 from advaug.report import StepReport
 from advaug.training.codecs import Codec
@@ -244,9 +244,8 @@ class _Progress:
 
 def write_json(path: Path, content: Any) -> None:  # noqa: ANN401 # anything json can hold
     """Write a file that has its name only when it is whole."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(partial, path)
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def _checkpoints(output: Path) -> list[Path]:

@@ -1,6 +1,5 @@
 """The changed test pictures, made once for all runs of a study and held as bytes."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from advaug._files import whole_file
 from advaug.augment.corruptions import CORRUPTIONS, corrupt
 from advaug.evaluation.evaluate import Condition
 from advaug.training.data import InMemoryLandmarks
@@ -91,6 +91,5 @@ def to_bytes(pictures: Tensor) -> Tensor:
 
 def write_pictures(path: Path, pictures: Tensor) -> None:
     """Write a file of bytes that has its name only when it is whole."""
-    partial = path.with_suffix(".partial.npy")
-    np.save(partial, pictures.numpy())
-    os.replace(partial, path)
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.save(file, pictures.numpy())

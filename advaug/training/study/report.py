@@ -2,16 +2,16 @@
 
 import json
 import math
-import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from advaug._files import whole_file
 from advaug.training.study.cost import Costs, read_costs
 from advaug.training.study.results import Result, paired, read_results, spread
 
@@ -66,13 +66,13 @@ def write_report(output: Path, *, control: str, order: Sequence[str] = ()) -> st
     """
     tables = _tables(output, control, order)
     text = report_text(tables, control)
-    _replace(output / "report.md", lambda path: path.write_text(text))
-    figure = _robustness(tables)
-    _replace(output / "robustness.png", lambda path: figure.savefig(path, dpi=110))
+    with whole_file(output / "report.md") as temporary:
+        temporary.write_text(text)
+    _save(_robustness(tables), output / "robustness.png")
     rows = {row.arm: row for table in reversed(tables.values()) for row in table}
     gallery = _gallery(output, list(rows.values()))
     if gallery is not None:
-        _replace(output / "gallery.png", lambda path: gallery.savefig(path, dpi=110))
+        _save(gallery, output / "gallery.png")
     return text
 
 
@@ -210,34 +210,32 @@ def _markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 def _robustness(tables: Mapping[str, Sequence[Row]]) -> Figure:
     """Error against cost, every arm a point at each budget, with the spread over the seeds."""
     shown = ("corrupted", "masked", "clean")
-    figure = Figure(figsize=(6.4 * len(shown), 6.0), layout="constrained")
+    figure = Figure(figsize=(5.2 * len(shown) + 2.6, 5.2), layout="constrained")
     arms = list(dict.fromkeys(row.arm for table in tables.values() for row in table))
+    points = {}
     for axes, measure in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         for budget, marker in zip(tables, "os", strict=False):
             for row in tables[budget]:
                 if math.isnan(row.cost):
                     continue
                 mean, deviation = spread(list(row.values(measure).values()))
-                number = arms.index(row.arm)
-                axes.errorbar(
+                points[row.arm] = axes.errorbar(
                     row.cost,
                     mean,
                     yerr=None if math.isnan(deviation) else deviation,
                     fmt=marker,
-                    color=f"C{number % 10}",
+                    color=colormaps["tab20"](arms.index(row.arm) % 20),
                     mfc=None if budget == "steps" else "white",
                     capsize=2,
-                )
-                axes.annotate(
-                    row.arm, (row.cost, mean), (4, 4), textcoords="offset points", fontsize=7
                 )
         axes.set(
             title=f"{MEASURES[measure]}; ● equal steps, □ equal time",
             xlabel="training cost, in plain runs",
             ylabel="NME %",
         )
-        axes.margins(x=0.2)  # for the names
         axes.grid(alpha=0.3)
+    # Beside the plots: at equal time arms lie so close that names at the points would overlap.
+    figure.legend(points.values(), points.keys(), loc="outside right upper", fontsize=8)
     return figure
 
 
@@ -262,8 +260,7 @@ def _gallery(output: Path, rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file that has its name only when it is whole."""
-    partial = path.with_suffix(f".{os.getpid()}.partial{path.suffix}")
-    write(partial)
-    os.replace(partial, path)
+def _save(figure: Figure, path: Path) -> None:
+    """Write a PNG that has its name only when it is whole."""
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from advaug._files import whole_file
 from advaug.adversary import SampleAdaptiveAdversary
 from advaug.augment import HandcraftedAugmentation
 from advaug.baselines import Defence
@@ -238,8 +239,8 @@ class Study:
             if not path.exists():
                 trainer = self._trainer(self.arms[self.control], run, output=folder)
                 detector = trainer.fit(title=f"head start {seed}", resume=True)
-                save_file(detector.state_dict(), path.with_suffix(".partial"))
-                path.with_suffix(".partial").replace(path)
+                with whole_file(path) as temporary:
+                    save_file(detector.state_dict(), temporary)
                 shutil.rmtree(folder / "checkpoints")
         return load_file(path)
 
@@ -291,12 +292,14 @@ class Study:
         places = torch.linspace(0, len(self.train_pictures) - 1, SHOWN).long()
         batch = self.train_pictures[places.to(self.train_pictures.images.device)]
         target = self.codec.encode(batch.landmarks, batch.visible, batch.size)
-        defence = _leading(trainer)
+        images, defence = batch.images, _leading(trainer)
+        if isinstance(trainer.adversary, Over):
+            images, target = trainer.adversary.change(images, target)
         if isinstance(defence, SampleAdaptiveAdversary):
-            return defence.attack(trainer.detector, batch.images, target, update=False).images
+            return defence.attack(trainer.detector, images, target, update=False).images
         if isinstance(defence, Defence):
-            return defence.pictures(trainer.detector, batch.images, target)
-        return batch.images
+            return defence.pictures(trainer.detector, images, target)
+        return images
 
     def _trainer(
         self, arm: Arm, run: Run, *, augmented: bool = True, output: Path | None = None
