@@ -146,7 +146,7 @@ def test_a_sweep_gives_time_over_batch_and_side_and_a_plot(monkeypatch, capsys, 
         assert float(each) == pytest.approx(1e6 * float(milliseconds) / pixels, rel=0.02)
     (picture,) = tmp_path.glob("*.png")
     assert picture.stat().st_size > 5000
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".*.tmp"))
 
 
 def test_inference_eager_and_exported(monkeypatch, capsys):
