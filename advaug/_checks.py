@@ -207,13 +207,15 @@ def check_schedule(
         raise ValueError(msg)
 
 
-def check_structure(name: str, network: nn.Module | None, *, structure: bool) -> None:
+def check_structure(
+    name: str, network: nn.Module | None, told: bool, structure: bool | str
+) -> None:
     """Raise where one of our networks was built to take S and will not get it, or the reverse."""
     ours = isinstance(network, UNetAttacker | PatchDiscriminator)
-    if ours and network.structure != structure:
+    if ours and network.structure != told:
         msg = (
-            f"`{name}` must be built with `structure={structure}` like the adversary, but has "
-            f"`structure={network.structure}`. Give both the same."
+            f"`{name}` must be built with `structure={told}` for an adversary with "
+            f"`structure={structure!r}`, but has `structure={network.structure}`. Change either."
         )
         raise ValueError(msg)
 

@@ -8,14 +8,16 @@ from advaug._checks import check_choice, check_structure
 from advaug.attacker import UNetAttacker
 from advaug.discriminator import PatchDiscriminator
 
-__all__ = ["choose_networks"]
+__all__ = ["Structure", "choose_networks"]
+
+Structure = bool | Literal["discriminator"]
 
 
 def choose_networks(
     attacker: nn.Module | None,
     discriminator: nn.Module | Literal["default"] | None,
     networks: Literal["light", "paper"],
-    structure: bool,
+    structure: Structure,
 ) -> tuple[nn.Module, nn.Module | None]:
     """Attacker and discriminator as the arguments of these names ask for.
 
@@ -24,14 +26,17 @@ def choose_networks(
             other way round.
     """
     check_choice("networks", networks, ("light", "paper"))
+    if isinstance(structure, str):
+        check_choice("structure", structure, ("discriminator",), ", True or False")
+    told = {"attacker": structure is True, "discriminator": bool(structure)}
     paper = networks == "paper"
     if attacker is None:
         make = UNetAttacker.paper if paper else UNetAttacker
-        attacker = make(structure=structure)
+        attacker = make(structure=told["attacker"])
     if isinstance(discriminator, str):
         check_choice("discriminator", discriminator, ("default",), ", a module or None")
         make = PatchDiscriminator.paper if paper else PatchDiscriminator
-        discriminator = make(structure=structure)
+        discriminator = make(structure=told["discriminator"])
     for name, network in (("attacker", attacker), ("discriminator", discriminator)):
-        check_structure(name, network, structure=structure)
+        check_structure(name, network, told[name], structure)
     return attacker, discriminator

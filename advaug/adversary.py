@@ -21,7 +21,7 @@ from advaug._checks import (
 )
 from advaug._distributed import average, broadcast
 from advaug._learning import Due, Scene, Verdict, combine, judge, pull_of, trainable
-from advaug._networks import choose_networks
+from advaug._networks import Structure, choose_networks
 from advaug._precision import widen
 from advaug._shapes import first_part
 from advaug.appearance import RandomAppearance, seen_as
@@ -89,7 +89,9 @@ class SampleAdaptiveAdversary(nn.Module):
         relaxation: λ of Eq. 3, in units of the task's error.
         beta: `"adaptive"` (Eq. 9), `"semantic"` (from the SSIM of the semantic regions alone), or a
             constant (Table 6).
-        structure: False leaves out S in attacker and discriminator (Table 7, "w/o S").
+        structure: Who is told S: `"discriminator"` alone, True for the attacker as well (Eq. 2), or
+            False for neither (Table 7, "w/o S"). What an attacker paints that knows where the
+            landmarks are tells the detector where they are.
         reconstruction_weight: Weight of L_R in Eq. 7: a number, 0 for none (Table 7, "w/o L_R"),
             or a controller; by default a `ReconstructionController()`.
         adversarial_weight: Weight of L_A in Eq. 7.
@@ -140,7 +142,7 @@ class SampleAdaptiveAdversary(nn.Module):
         pixels: PixelSpec = PixelSpec(),
         relaxation: float = 0.1,
         beta: Literal["adaptive", "semantic"] | float = "adaptive",
-        structure: bool = True,
+        structure: Structure = "discriminator",
         reconstruction_weight: float | ReconstructionController | None = None,
         adversarial_weight: float = 1.0,
         adversarial_limit: float | None = 0.5,
@@ -390,7 +392,8 @@ class SampleAdaptiveAdversary(nn.Module):
         """I_adv, Eq. 2, and what the detector sees of it."""
         noise = torch.randn_like(clean[:, :1])
         with torch.set_grad_enabled(learning):
-            perturbation = self.attacker(clean, self._guide(structure), noise)
+            guide = structure if self.structure is True else None
+            perturbation = self.attacker(clean, guide, noise)
             if self.regions is not None:
                 perturbation = within(self.regions(clean), perturbation)
             perturbed = clean + perturbation
@@ -416,7 +419,7 @@ class SampleAdaptiveAdversary(nn.Module):
         return judge(
             scene,
             self.discriminator,
-            self._guide(scene.structure),
+            scene.structure if self.structure else None,
             self._stepper,
             form=self.adversarial_form,
             weight=self.adversarial_weight,
@@ -480,9 +483,6 @@ class SampleAdaptiveAdversary(nn.Module):
         feedback = saat.feedback_loss(error, relaxation=self.relaxation)
         losses = (verdict.adversarial, verdict.reconstruction, verdict.discriminator)
         return StepLosses(feedback, *(loss.detach() for loss in losses))
-
-    def _guide(self, structure: Tensor) -> Tensor | None:
-        return structure if self.structure else None
 
     def _beta(self, similarity: Similarity) -> Tensor:
         """β, Eq. 9 or its ablations."""

@@ -14,16 +14,21 @@ __all__ = ["RandomAppearance", "seen_as"]
 
 
 class RandomAppearance(nn.Module):
-    """Blur, noise, contrast, light and shade of chance, through which gradients flow.
+    """A cover, blur, noise, contrast, light and shade of chance, through which gradients flow.
 
     Not in the paper, whose attacker works on the very pixels that the detector gets: what it draws
     may hang on their values. Under a light of chance only that remains an attack which still is one
     when it is darker, softer or noisier: the expectation over transformations of A. Athalye et al.,
-    "Synthesizing robust adversarial examples", ICML 2018. Pixels do not move, so landmarks hold.
-    Nothing is clamped, as the adversarial pictures are not.
+    "Synthesizing robust adversarial examples", ICML 2018. And part of it is hidden, as by random
+    erasing (Z. Zhong et al., AAAI 2020), since an attacker that paints on a picture hides little of
+    it; where we differ: the rectangle is tilted, and of one colour with a soft shade as often as of
+    noise, as things are that stand before a face. Pixels do not move, so landmarks hold. Nothing is
+    clamped, as the adversarial pictures are not.
 
     Args:
-        probability: With which each of the five changes happens to a sample.
+        cover: Smallest and largest side of the rectangle that hides a part of every sample, as a
+            part of the picture's longer side; None for no cover.
+        probability: With which each of the five changes below happens to a sample.
         exposure: Smallest and largest factor of all values, drawn evenly on a log scale.
         contrast: Smallest and largest factor about the picture's mean.
         shade: How much of the light the darkest side shade takes, in `[0, 1]`.
@@ -41,6 +46,7 @@ class RandomAppearance(nn.Module):
     def __init__(
         self,
         *,
+        cover: tuple[float, float] | None = (0.2, 0.75),
         probability: float = 0.5,
         exposure: tuple[float, float] = (0.3, 1.6),
         contrast: tuple[float, float] = (0.3, 1.5),
@@ -53,6 +59,12 @@ class RandomAppearance(nn.Module):
             if not 0 <= value <= 1:
                 msg = f"`{name}` must be within [0, 1], but got {value}."
                 raise ValueError(msg)
+        if cover is not None and not 0 < cover[0] <= cover[1] <= 1:
+            msg = (
+                f"`cover` must be (smallest, largest) within (0, 1], but got {cover}. For no cover "
+                "use None."
+            )
+            raise ValueError(msg)
         for name, (least, most) in {"exposure": exposure, "contrast": contrast}.items():
             if not 0 < least <= most:
                 msg = f"`{name}` must be (smallest, largest) above 0, but got {(least, most)}."
@@ -61,6 +73,7 @@ class RandomAppearance(nn.Module):
             if not value >= 0:
                 msg = f"`{name}` must be at least 0, but got {value}."
                 raise ValueError(msg)
+        self.cover = cover
         self.probability = probability
         self.exposure = exposure
         self.contrast = contrast
@@ -71,6 +84,8 @@ class RandomAppearance(nn.Module):
     @full_precision
     def forward(self, images: Tensor) -> Tensor:
         """Draw from PyTorch's global random state, which the adversary lends its own."""
+        if self.cover is not None:
+            images = _covered(images, *self.cover)
         if self.blur > 0:
             images = self._blurred(images)
         # Before the light changes: noise of its own would drown what is dark.
@@ -105,6 +120,32 @@ class RandomAppearance(nn.Module):
         kernel = torch.exp(-0.5 * (steps / deviation.clamp(min=0.1)) ** 2)
         kernel = (kernel / kernel.sum(dim=1, keepdim=True)).to(images.dtype)
         return filter2d_separable(images, kernel, kernel)
+
+
+def _covered(images: Tensor, least: float, most: float) -> Tensor:
+    """A tilted rectangle of a colour of its own, smooth or rough, before each picture."""
+    height, width = images.shape[-2:]
+    longer = max(height, width)
+    middle_y, middle_x = _uniform(images, 0, height), _uniform(images, 0, width)
+    angle = _uniform(images, 0, math.pi)
+    y = torch.arange(height, device=images.device).view(-1, 1) + 0.5 - middle_y
+    x = torch.arange(width, device=images.device) + 0.5 - middle_x
+    along, across = angle.cos() * y + angle.sin() * x, angle.cos() * x - angle.sin() * y
+    half_along, half_across = (_uniform(images, least, most) * longer / 2 for _ in range(2))
+    # In pixels from the edge, inwards; within half a pixel of it the cover is half transparent.
+    depth = torch.minimum(half_along - along.abs(), half_across - across.abs())
+    opacity = (depth + 0.5).clamp(0, 1)
+    shade = (_uniform(images, -0.6, 0.6) * along + _uniform(images, -0.6, 0.6) * across) / longer
+    rough = _uniform(images, 0, 0.4) * (_uniform(images, 0, 1) < 0.5)
+    colour = _uniform(images, 0, 1, channels=images.shape[1]) + shade
+    colour = (colour + rough * torch.randn_like(images)).clamp(0, 1)
+    return torch.lerp(images, colour.to(images.dtype), opacity.to(images.dtype))
+
+
+def _uniform(images: Tensor, low: float, high: float, *, channels: int = 1) -> Tensor:
+    """`(B, channels, 1, 1)`, drawn anew for each sample."""
+    drawn = torch.rand((len(images), channels, 1, 1), device=images.device)
+    return low + (high - low) * drawn
 
 
 def seen_as(appearance: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

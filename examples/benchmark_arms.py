@@ -202,13 +202,14 @@ def _saat(
     **options: Any,  # noqa: ANN401 # the adversary's
 ) -> Callable[[Settings, nn.Module], Extra]:
     def add(settings: Settings, detector: nn.Module) -> Extra:
-        networks = dict(zip(("attacker", "discriminator"), _paper_networks(settings), strict=True))
+        attacker, discriminator = _paper_networks(settings)
+        paper_sized = {"attacker": attacker, "discriminator": discriminator, "structure": True}
         adversary = SampleAdaptiveAdversary(
             task_of(settings.detector),
             mode=mode,  # type: ignore[reportArgumentType] # one of the three, below
             # Fused is exact where samples do not mix.
             batch_norm="running" if mode == "fused" else "isolated",
-            **(networks if paper else {}),
+            **(paper_sized if paper else {}),
             **options,
         )
         settings.place(adversary)

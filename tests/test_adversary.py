@@ -351,6 +351,7 @@ SWITCHES = {
     "relaxation-zero": {"relaxation": 0.0},
     "relaxation-one": {"relaxation": 1.0},
     "without-structure": {"structure": False},
+    "blind-attacker": {"structure": "discriminator"},
     "without-reconstruction": {"reconstruction_weight": 0},
     "constant-reconstruction": {"reconstruction_weight": 100.0},
     "controller": {"reconstruction_weight": ReconstructionController(target=0.8)},
@@ -392,10 +393,30 @@ def test_without_structure_neither_network_sees_it_but_the_mask_remains():
     assert sorted(batch.mask.unique().tolist()) == pytest.approx([0.1, 1.0])
 
 
-def test_structure_false_builds_default_networks_without_its_channel():
-    adversary = SampleAdaptiveAdversary(HeatmapTask(), structure=False)
-    assert next(adversary.attacker.parameters()).shape[1] == 4
-    assert next(adversary.discriminator.parameters()).shape[1] == 3
+def test_a_blind_attacker_is_not_told_where_the_landmarks_are_but_the_discriminator_is():
+    attacker, discriminator = Recorder(tiny_attacker(False)), Recorder(tiny_discriminator())
+    adversary = tiny_adversary(
+        attacker=attacker, discriminator=discriminator, structure="discriminator"
+    )
+    batch = adversary.attack(HeatmapToy(), *heatmap_batch())
+    assert attacker.calls[0][0][1] is None
+    for args, _ in discriminator.calls:
+        assert torch.equal(args[1], batch.structure)
+
+
+@pytest.mark.parametrize(
+    ("options", "channels"),
+    [
+        ({}, (4, 4)),
+        ({"structure": True}, (5, 4)),
+        ({"structure": False}, (4, 3)),
+    ],
+    ids=["default", "both", "neither"],
+)
+def test_default_networks_have_a_channel_for_the_structure_map_where_they_get_it(options, channels):
+    adversary = SampleAdaptiveAdversary(HeatmapTask(), **options)
+    networks = (adversary.attacker, adversary.discriminator)
+    assert tuple(next(net.parameters()).shape[1] for net in networks) == channels
 
 
 def test_the_paper_sized_pair_is_one_argument_away():
@@ -1116,6 +1137,10 @@ def test_narrower_pictures_than_a_float64_adversary_are_named():
 def test_networks_that_do_not_fit_the_structure_switch_are_named():
     with pytest.raises(ValueError, match="`attacker` must be built with `structure=False`"):
         tiny_adversary(structure=False, attacker=tiny_attacker(structure=True))
+    with pytest.raises(ValueError, match="`discriminator` must be built with `structure=True`"):
+        tiny_adversary(discriminator=tiny_discriminator(structure=False))
+    with pytest.raises(ValueError, match="`structure` must be one of .'discriminator',."):
+        tiny_adversary(structure="attacker")
 
 
 def test_a_task_of_ones_own_may_take_a_list_with_one_target_a_picture():

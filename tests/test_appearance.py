@@ -6,7 +6,14 @@ from toys import HeatmapToy, heatmap_batch, tiny_adversary
 
 from advaug import RandomAppearance, ShapeError
 
-NOTHING = {"exposure": (1, 1), "contrast": (1, 1), "shade": 0.0, "blur": 0.0, "noise": 0.0}
+NOTHING = {
+    "cover": None,
+    "exposure": (1, 1),
+    "contrast": (1, 1),
+    "shade": 0.0,
+    "blur": 0.0,
+    "noise": 0.0,
+}
 
 
 def only(**change):
@@ -17,7 +24,34 @@ def only(**change):
 def test_nothing_happens_where_nothing_may():
     images = torch.rand(8, 3, 20, 30)
     torch.testing.assert_close(only()(images), images)
-    torch.testing.assert_close(RandomAppearance(probability=0.0)(images), images)
+    torch.testing.assert_close(RandomAppearance(cover=None, probability=0.0)(images), images)
+
+
+def test_a_cover_hides_a_rectangle_and_nothing_else():
+    images = torch.full((400, 3, 48, 64), -1.0)  # a value that no cover has
+    seen = only(cover=(0.25, 0.5))(images)
+    hidden = (seen >= 0).all(dim=1)
+    whole = (seen == -1).all(dim=1)
+    edge = ~hidden & ~whole
+    assert edge.float().mean() < 0.08
+    assert seen.max() <= 1
+    rows, columns = hidden.any(dim=2), hidden.any(dim=1)
+    borders = (rows[:, 0], rows[:, -1], columns[:, 0], columns[:, -1])
+    inside = ~torch.stack(borders).any(dim=0)
+    area = hidden[inside].flatten(1).sum(dim=1)
+    assert 14 * 14 < area.min() < 18 * 18  # sides of 16 to 32 pixels, less half a pixel all around
+    assert 24 * 24 < area.max() <= 32 * 32
+    box = rows[inside].sum(dim=1) * columns[inside].sum(dim=1)
+    assert 0.1 < (area / box > 0.9).float().mean() < 0.4  # the rest are tilted
+
+
+def test_covers_are_smooth_or_rough_and_of_all_colours():
+    seen = only(cover=(1.0, 1.0))(torch.full((400, 3, 32, 32), -1.0))
+    middle = seen[:, :, 14:18, 14:18]
+    kept = middle[(middle >= 0).flatten(1).all(dim=1)]
+    spread = kept.std(dim=(2, 3)).amax(dim=1)
+    assert 0.25 < (spread < 0.08).float().mean() < 0.75
+    assert kept.mean(dim=(2, 3)).std(dim=0).min() > 0.2
 
 
 def test_exposure_multiplies_every_value_by_one_factor_a_sample():
@@ -78,7 +112,7 @@ def test_noise_is_darkened_with_the_picture():
 
 def test_samples_differ_and_some_stay_as_they_are():
     images = torch.rand(1, 3, 16, 16).expand(400, 3, 16, 16)
-    seen = RandomAppearance(probability=0.3, noise=0.0)(images)
+    seen = RandomAppearance(cover=None, probability=0.3, noise=0.0)(images)
     still = (seen - images).abs().amax(dim=(1, 2, 3)) < 1e-5
     assert 0.1 < still.float().mean() < 0.4  # 0.7 ** 4 = 0.24
     assert len(seen[~still].mean(dim=(1, 2, 3)).unique()) > 100
@@ -86,11 +120,18 @@ def test_samples_differ_and_some_stay_as_they_are():
 
 def test_gradients_flow_and_nothing_is_clamped():
     images = (4 * torch.rand(64, 3, 16, 16) - 1.5).requires_grad_()
-    seen = RandomAppearance()(images)
+    seen = RandomAppearance(cover=None)(images)
     (gradient,) = torch.autograd.grad(seen.sum(), images)
     assert (gradient.flatten(1).abs().amin(dim=1) > 0).all()
     assert seen.min() < 0
     assert seen.max() > 1
+
+
+def test_no_gradient_comes_through_a_cover():
+    images = torch.rand(64, 3, 16, 16).requires_grad_()
+    seen = only(cover=(0.5, 0.8))(images)
+    (gradient,) = torch.autograd.grad(seen.sum(), images)
+    assert ((gradient == 0) | (seen == images)).float().mean() > 0.9
 
 
 def test_half_precision_is_widened_and_float64_stays():
@@ -101,6 +142,9 @@ def test_half_precision_is_widened_and_float64_stays():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"cover": (0.0, 0.5)}, r"`cover` must be \(smallest, largest\)"),
+        ({"cover": (0.6, 0.5)}, r"`cover` must be \(smallest, largest\)"),
+        ({"cover": (0.6, 1.5)}, r"`cover` must be \(smallest, largest\)"),
         ({"probability": 1.5}, r"`probability` must be within \[0, 1\]"),
         ({"shade": -0.1}, r"`shade` must be within \[0, 1\]"),
         ({"exposure": (0.0, 1.0)}, r"`exposure` must be \(smallest, largest\)"),

@@ -91,11 +91,11 @@ def heatmap_batch(count=4, side=SIDE, seed=0):
 
 def tiny_adversary(task=None, **options):
     """An adversary whose networks are a few thousand parameters large."""
-    structure = options.get("structure", True)
+    structure = options.setdefault("structure", True)
     options.setdefault("regions", None)
     options.setdefault("appearance", None)
-    options.setdefault("attacker", tiny_attacker(structure=structure))
-    options.setdefault("discriminator", tiny_discriminator(structure=structure))
+    options.setdefault("attacker", tiny_attacker(structure=structure is True))
+    options.setdefault("discriminator", tiny_discriminator(structure=bool(structure)))
     return SampleAdaptiveAdversary(HeatmapTask() if task is None else task, **options)
 
 
