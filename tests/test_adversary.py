@@ -421,7 +421,7 @@ def test_default_networks_have_a_channel_for_the_structure_map_where_they_get_it
 
 def test_the_paper_sized_pair_is_one_argument_away():
     with torch.device("meta"):
-        adversary = SampleAdaptiveAdversary(HeatmapTask(), networks="paper")
+        adversary = SampleAdaptiveAdversary(HeatmapTask(), networks="paper", structure=True)
     sizes = [
         sum(p.numel() for p in network.parameters())
         for network in (adversary.attacker, adversary.discriminator)
@@ -1192,6 +1192,6 @@ BAD_OPTIONS = {
 
 @pytest.mark.parametrize(("options", "kind", "message"), BAD_OPTIONS.values(), ids=BAD_OPTIONS)
 def test_bad_options_are_refused_when_it_is_made(options, kind, message):
-    options = {"task": HeatmapTask(), "attacker": tiny_attacker(), **options}
+    options = {"task": HeatmapTask(), "structure": True, "attacker": tiny_attacker(), **options}
     with pytest.raises(kind, match=message):
         SampleAdaptiveAdversary(options.pop("task"), **options)
