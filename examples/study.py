@@ -27,7 +27,6 @@ from torch.optim import Adam
 
 from advaug import (
     PatchDiscriminator,
-    RandomAppearance,
     ReconstructionController,
     SampleAdaptiveAdversary,
     UNetAttacker,
@@ -59,6 +58,7 @@ COPIES = {
     "erasing": SecondCopy.erasing,
     "photometric": SecondCopy.rand_augment,
     "augmix": SecondCopy.augmix,
+    "appearance": SecondCopy.appearance,
 }
 
 # Builders: `make(task, seed, **options)`.
@@ -115,12 +115,7 @@ def copy(task: LandmarkTask, seed: int, *, kind: str, weight: float = WEIGHT) ->
     if kind == "handcrafted":
         again = HandcraftedAugmentation(flip_permutation=FACE_68.flip_permutation, seed=seed + 1)
         return SecondCopy(task, transform=again, weight=weight, seed=seed)
-    if kind in COPIES:
-        return COPIES[kind](task, weight=weight, seed=seed)
-    look = RandomAppearance()
-    return SecondCopy(
-        task, transform=lambda images, target: (look(images), target), weight=weight, seed=seed
-    )
+    return COPIES[kind](task, weight=weight, seed=seed)
 
 
 def baseline(method: type[nn.Module]) -> Callable[..., nn.Module]:

@@ -5,6 +5,7 @@ from typing import Any, Self, Unpack
 
 from torch import Tensor
 
+from advaug.appearance import RandomAppearance
 from advaug.augment import HandcraftedAugmentation
 from advaug.baselines._defence import Call, Defence, DefenceOptions, Example
 from advaug.baselines._photometric import AugMix, Erasing, PhotometricOperations
@@ -22,9 +23,10 @@ class SecondCopy(Defence):
     handcrafted copy achieves alone must be subtracted from what the adversary achieves.
 
     `SecondCopy(task)` is a second handcrafted copy; `SecondCopy.erasing(task)`,
-    `SecondCopy.rand_augment(task)` and `SecondCopy.augmix(task)` are the usual augmentations, and
-    `transform` takes any other. Give it the pictures from before your own augmentation where you
-    have them: on augmented ones the two changes add up.
+    `SecondCopy.rand_augment(task)` and `SecondCopy.augmix(task)` are the usual augmentations,
+    `SecondCopy.appearance(task)` is SAAT without its attack, and `transform` takes any other. Give
+    it the pictures from before your own augmentation where you have them: on augmented ones the two
+    changes add up.
 
     BatchNorm statistics are shared by default. The copies are ordinary training pictures, and
     anyone who puts them into the batch by hand lets them move the running statistics; keeping them
@@ -80,6 +82,11 @@ class SecondCopy(Defence):
         compares distributions of classes.
         """
         return cls(task, transform=_to_pictures_alone(AugMix()), **options)
+
+    @classmethod
+    def appearance(cls, task: LandmarkTask, **options: Unpack[DefenceOptions]) -> Self:
+        """What the adversary does to its pictures beside the attack: `RandomAppearance`."""
+        return cls(task, transform=_to_pictures_alone(RandomAppearance()), **options)
 
     def _example(self, call: Call, *, learn: bool) -> Example:
         images, target = self.transform(call.images, call.target)

@@ -60,6 +60,7 @@ DEFENCES = {
     "erasing": SecondCopy.erasing,
     "rand-augment": SecondCopy.rand_augment,
     "augmix": SecondCopy.augmix,
+    "appearance": SecondCopy.appearance,
     "python-and-numpy": noisy_copy,
 }
 every_defence = pytest.mark.parametrize("make", DEFENCES.values(), ids=list(DEFENCES))
