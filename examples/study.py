@@ -184,7 +184,10 @@ ARMS: Mapping[str, Arm] = {
     "saat-same": Arm(saat),
     "saat-literal": Arm(saat, LITERAL),
     "saat-isolated-literal": Arm(saat, {**LITERAL, "batch_norm": "isolated"}),
+    # On top of erasing in the detector's own pictures.
     "saat+plain-erasing": Again(saat, erase=True),
+    "saat-lazy+plain-erasing": Again(saat, {**LAZY, "batch_norm": "shared"}, erase=True),
+    "appearance+plain-erasing": Again(copy, {"kind": "appearance", "weight": 1.0}, erase=True),
     # Table 6.
     "saat-beta-1": Again(saat, {"beta": 1.0}),
     "saat-beta-0.5": Again(saat, {"beta": 0.5}),
