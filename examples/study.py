@@ -104,7 +104,7 @@ def saat(
         **options,
     )
     if over is not None:
-        return Over(COPIES[over](task).transform, adversary)
+        return Over(usual_copy("over", over)(task).transform, adversary)
     if erasing:
         return Together(adversary, SecondCopy.erasing(task, weight=WEIGHT, seed=seed))
     return adversary
@@ -115,7 +115,19 @@ def copy(task: LandmarkTask, seed: int, *, kind: str, weight: float = WEIGHT) ->
     if kind == "handcrafted":
         again = HandcraftedAugmentation(flip_permutation=FACE_68.flip_permutation, seed=seed + 1)
         return SecondCopy(task, transform=again, weight=weight, seed=seed)
-    return COPIES[kind](task, weight=weight, seed=seed)
+    return usual_copy("kind", kind)(task, weight=weight, seed=seed)
+
+
+def usual_copy(name: str, kind: str) -> Callable[..., SecondCopy]:
+    """One of the usual augmentations.
+
+    Raises:
+        ValueError: If there is none of this kind.
+    """
+    if kind not in COPIES:
+        msg = f"`{name}` must be one of {', '.join(COPIES)}, but got {kind!r}."
+        raise ValueError(msg)
+    return COPIES[kind]
 
 
 def baseline(method: type[nn.Module]) -> Callable[..., nn.Module]:

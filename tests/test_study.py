@@ -307,6 +307,8 @@ def test_an_arm_that_fails_stops_no_other(finished, tmp_path, capsys, monkeypatc
         (("--variant", "a:base=sat,beta=1"), "must be among plain"),
         (("--variant", "a:betta=1"), "the options of arm 'a' must be"),
         (("--variant", "a:relaxation=-1"), "`relaxation` must"),
+        (("--variant", "a:over=odd"), "`over` must be one of erasing"),
+        (("--variant", "a:base=erasing,kind=odd"), "`kind` must be one of erasing"),
         (("--image-size", "40"), "divisible by"),
         (("--steps", "0"), "`--steps` must be at least 1"),
         (("--head-start", "-1"), "`--head-start` must be at least 0"),
