@@ -38,7 +38,8 @@ from advaug.detectors import HourglassNet
 from advaug.schemes import FACE_68
 from advaug.tasks import LandmarkTask
 from advaug.training.codecs import Codec, CoordinateCodec, HeatmapCodec
-from advaug.training.experiment import Experiment, Recipe, read_faces
+from advaug.training.experiment import Experiment, Recipe
+from advaug.training.faces import read_faces
 from advaug.training.problem import Problem
 from advaug.training.study import (
     Arm,

@@ -11,6 +11,7 @@ import argparse
 import sys
 
 from advaug.training.experiment import Recipe, add_arguments, experiment_from, run
+from advaug.training.faces import read_faces
 from advaug.training.hourglass import add_hourglass_arguments, hourglass_from
 
 # An attacker that has hundreds of steps instead of the paper's 200,000 must learn faster.
@@ -28,7 +29,7 @@ def main() -> int:
     add_hourglass_arguments(parser)
     arguments = parser.parse_args()
     try:
-        run(experiment_from(arguments, SMALL), *hourglass_from(arguments))
+        run(experiment_from(arguments, SMALL), *hourglass_from(arguments), read_faces)
     except (ValueError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2

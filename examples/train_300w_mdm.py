@@ -17,6 +17,7 @@ from advaug.detectors import MDM
 from advaug.schemes import FACE_68
 from advaug.training import CoordinateCodec
 from advaug.training.experiment import Recipe, add_arguments, experiment_from, run
+from advaug.training.faces import read_faces
 
 # An attacker that has hundreds of steps instead of the paper's 200,000 must learn faster.
 SMALL = Recipe(
@@ -47,7 +48,7 @@ def main() -> int:
             return MDM(mean_shape, mean_box=whole, hidden=hidden, patch_size=patch_size)
 
         eye_corners = CoordinateTask(normalizer=FACE_68.eye_corners)
-        run(experiment, make_detector, CoordinateCodec(eye_corners))
+        run(experiment, make_detector, CoordinateCodec(eye_corners), read_faces)
     except (ValueError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2

@@ -36,6 +36,7 @@ from advaug.schemes import FACE_68
 from advaug.training import HeatmapCodec, InMemoryLandmarks, Trainer, TrainingConfig, streaming
 from advaug.training.data import StepOrder
 from advaug.training.experiment import Recipe, add_arguments, experiment_from, run
+from advaug.training.faces import read_faces
 from advaug.training.streaming import StreamedLandmarks, hold_or_stream
 
 SIDE = 32
@@ -365,12 +366,12 @@ def test_the_examples_stream_when_told_to(folder, tmp_path):
     def make_detector(_):
         return HourglassNet(68, width=8, depth=2, out_stride=4)
 
-    run(parsed(*words, "--stream", "--workers", "0"), make_detector, HeatmapCodec(4))
+    run(parsed(*words, "--stream", "--workers", "0"), make_detector, HeatmapCodec(4), read_faces)
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert settings["stream"] is True
     assert "workers" not in settings  # another number of them reads the same
     with pytest.raises(ValueError, match="differs in stream: True there, False here"):
-        run(parsed(*words, "--resume"), make_detector, HeatmapCodec(4))
+        run(parsed(*words, "--resume"), make_detector, HeatmapCodec(4), read_faces)
 
 
 def test_a_negative_number_of_workers_is_refused():

@@ -13,20 +13,15 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.optim import Adam
-from torch.utils.data import Dataset, Subset
 
 from advaug.adversary import SampleAdaptiveAdversary
 from advaug.attacker import UNetAttacker
 from advaug.augment import HandcraftedAugmentation
-from advaug.datasets import Faces300W, LandmarkSample, PtsFolder, SyntheticFaces
-from advaug.datasets.pictures import CroppedPictures
-from advaug.errors import DatasetError
-from advaug.evaluation.evaluate import CONDITIONS, Errors, predict_under
-from advaug.evaluation.metrics import nme
+from advaug.evaluation.evaluate import Errors, predict_under
 from advaug.evaluation.report import format_table, plot_ced, plot_curves, plot_gallery
 from advaug.schemes import FACE_68
 from advaug.training.codecs import Codec
-from advaug.training.data import Batch, InMemoryLandmarks, TrainingPictures
+from advaug.training.data import InMemoryLandmarks, TrainingPictures
 from advaug.training.problem import Problem
 from advaug.training.streaming import hold_or_stream
 from advaug.training.trainer import Trainer, TrainingConfig, write_json
@@ -38,16 +33,11 @@ __all__ = [
     "add_arguments",
     "check_same_settings",
     "experiment_from",
-    "hold_back",
-    "read_faces",
     "run",
 ]
 
 MakeDetector = Callable[[Tensor], nn.Module]
 """From the mean shape `(N, 2)` of the training pictures, in their pixels, to a detector."""
-
-SYNTHETIC_TRAIN, SYNTHETIC_VAL = 2000, 300
-HELD_BACK = 5  # a folder without a split: every fifth part of it, the last, is for measuring
 
 
 @dataclass(frozen=True)
@@ -188,69 +178,11 @@ def experiment_from(arguments: argparse.Namespace, small: Recipe) -> Experiment:
     )
 
 
-def read_faces(experiment: Experiment) -> Problem:
-    """The problem of the examples on faces: 68 landmarks, clean, masked and occluded.
-
-    Raises:
-        DatasetError: If the pictures cannot be used.
-    """
-    train, test = _faces(experiment)
-    return Problem(train, test, FACE_68, CONDITIONS, _measure_faces, "inter-ocular distance")
-
-
-def _measure_faces(preds: Tensor, batch: Batch) -> Errors:
-    errors = nme(preds, batch.landmarks, normalizer="inter_ocular", visible=batch.visible)
-    return Errors(errors.cpu())
-
-
-def _faces(
-    experiment: Experiment,
-) -> tuple[Dataset[LandmarkSample], Dataset[LandmarkSample]]:
-    """Training and test pictures."""
-    size, root, skip = experiment.recipe.image_size, experiment.root, experiment.skip_broken
-    if experiment.data == "synthetic":
-        return (
-            SyntheticFaces(SYNTHETIC_TRAIN, split="train", image_size=size, seed=experiment.seed),
-            SyntheticFaces(SYNTHETIC_VAL, split="val", image_size=size, seed=experiment.seed),
-        )
-    assert root is not None
-    if experiment.data == "300w":
-        return (
-            Faces300W(root, "train", image_size=size, skip_broken=skip),
-            Faces300W(root, "full", image_size=size, skip_broken=skip),
-        )
-    if (root / "train").is_dir() and (root / "val").is_dir():
-        return (
-            PtsFolder(root / "train", image_size=size, skip_broken=skip),
-            PtsFolder(root / "val", image_size=size, skip_broken=skip),
-        )
-    return hold_back(PtsFolder(root, image_size=size, skip_broken=skip))
-
-
-def hold_back(dataset: CroppedPictures) -> tuple[Subset[LandmarkSample], Subset[LandmarkSample]]:
-    """Hold back the last fifth by path, so that samples that belong together stay on one side.
-
-    Those of one picture do in any case.
-
-    Raises:
-        DatasetError: If nothing would be left on a side.
-    """
-    border = len(dataset) - len(dataset) // HELD_BACK
-    while 0 < border < len(dataset) and dataset.paths[border] == dataset.paths[border - 1]:
-        border -= 1
-    if border in (0, len(dataset)):
-        msg = f"`--root` must hold at least {HELD_BACK} pictures, but got {len(dataset)} samples."
-        raise DatasetError(msg)
-    held_back = len(dataset) - border
-    print(f"no split of its own: the last {held_back} of {len(dataset)} samples are for measuring")
-    return Subset(dataset, range(border)), Subset(dataset, range(border, len(dataset)))
-
-
 def run(
     experiment: Experiment,
     make_detector: MakeDetector,
     codec: Codec,
-    read: Callable[[Experiment], Problem] = read_faces,
+    read: Callable[[Experiment], Problem],
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Train every arm, measure it, and write everything to the output folder.
 

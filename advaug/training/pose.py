@@ -22,7 +22,8 @@ from advaug.evaluation.pose import (
 )
 from advaug.schemes import COCO_17, MPII_16, scheme_from_names
 from advaug.training.data import Batch
-from advaug.training.experiment import Experiment, hold_back
+from advaug.training.experiment import Experiment
+from advaug.training.faces import hold_back
 from advaug.training.problem import Problem
 
 __all__ = ["POSE_DATA", "read_pose"]
