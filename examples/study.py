@@ -164,14 +164,18 @@ LITERAL = {
     "beta": "adaptive",
     "mode": "alternating",
 }
-LAZY = {"attacker_every": 2, "discriminator_every": 2}
+SPARING = {"attacker_every": 2, "discriminator_every": 2, "batch_norm": "shared"}
+# Weight: an adversarial picture that is still whole (β = .4) counts as much as a clean one.
+REST = {**SPARING, "loss_weight": 2.5}
 PGD, VAT = baseline(PGDAdversary), baseline(VirtualAdversary)
 
 Again: Any = partial(Arm, sees="again")
 
 ARMS: Mapping[str, Arm] = {
     "plain": Arm(plain),
-    "plain-erasing": Arm(plain, erase=True),
+    # What others do to the detector's own pictures, and what SAAT does beside its attack.
+    "plain-erasing": Arm(plain, own="erasing"),
+    "plain-appearance": Arm(plain, own="appearance"),
     # Whatever adds a copy of each picture adds one that was augmented anew, so that all of them see
     # the same number of pictures; the first does nothing else to it.
     "second-copy": Arm(copy, {"kind": "handcrafted"}, sees="original"),
@@ -197,10 +201,15 @@ ARMS: Mapping[str, Arm] = {
     "saat-same": Arm(saat),
     "saat-literal": Arm(saat, LITERAL),
     "saat-isolated-literal": Arm(saat, {**LITERAL, "batch_norm": "isolated"}),
-    # On top of erasing in the detector's own pictures.
-    "saat+plain-erasing": Again(saat, erase=True),
-    "saat-lazy+plain-erasing": Again(saat, {**LAZY, "batch_norm": "shared"}, erase=True),
-    "appearance+plain-erasing": Again(copy, {"kind": "appearance", "weight": 1.0}, erase=True),
+    # On half of each batch instead of on a copy of it: as many pictures as plain training.
+    "saat-rest": Arm(saat, REST, sees="rest"),
+    "appearance-rest": Arm(copy, {"kind": "appearance", "weight": 1.0}, sees="rest"),
+    # On top of changes of the detector's own pictures.
+    "saat+plain-erasing": Again(saat, own="erasing"),
+    "saat-lazy+plain-erasing": Again(saat, SPARING, own="erasing"),
+    "appearance+plain-erasing": Again(copy, {"kind": "appearance", "weight": 1.0}, own="erasing"),
+    "saat-rest+plain-erasing": Arm(saat, REST, sees="rest", own="erasing"),
+    "saat-rest+plain-appearance": Arm(saat, REST, sees="rest", own="appearance"),
     # Table 6.
     "saat-beta-1": Again(saat, {"beta": 1.0}),
     "saat-beta-0.5": Again(saat, {"beta": 0.5}),
@@ -226,7 +235,7 @@ ARMS: Mapping[str, Arm] = {
     "saat-lr-3e-4": Again(saat, {"attacker_lr": 3e-4}),
     "saat-running": Again(saat, {"batch_norm": "running"}),
     "saat-shared": Again(saat, {"batch_norm": "shared"}),
-    "saat-lazy": Again(saat, {**LAZY, "batch_norm": "shared"}),
+    "saat-lazy": Again(saat, SPARING),
     "saat-split": Again(saat, {"batch_norm": "split"}),
 }
 CONTROL = "plain"

@@ -30,7 +30,7 @@ from advaug.training.problem import Problem
 from advaug.training.study import Arm, Over, Together, parse_variant
 from advaug.training.study.benchmark import corruption_conditions, hold_conditions
 from advaug.training.study.cost import Costs
-from advaug.training.study.erasing import ErasingAugmentation
+from advaug.training.study.own import CHANGES, ChangedAugmentation
 from advaug.training.study.report import MEASURES, write_report
 from advaug.training.study.results import paired, read_results
 from advaug.training.study.runs import Study
@@ -460,7 +460,7 @@ def trainer(faces, output, adversary, **options):
         faces,
         config,
         output,
-        augmentation=ErasingAugmentation(flip_permutation=FACE_68.flip_permutation),
+        augmentation=ChangedAugmentation("erasing", flip_permutation=FACE_68.flip_permutation),
         adversary=adversary,
         accelerator=Accelerator(cpu=True),
         **options,
@@ -485,7 +485,7 @@ def test_a_defence_may_see_the_same_pictures_augmented_anew(faces, tmp_path):
     run.step(0)
     batch, augmentation = (
         faces.batch(0, 4),
-        ErasingAugmentation(flip_permutation=FACE_68.flip_permutation),
+        ChangedAugmentation("erasing", flip_permutation=FACE_68.flip_permutation),
     )
     labels = (batch.landmarks, batch.visible)
     first, second = (augmentation(batch.images, labels) for _ in range(2))
@@ -493,6 +493,25 @@ def test_a_defence_may_see_the_same_pictures_augmented_anew(faces, tmp_path):
     assert torch.equal(defence.images, second[0])
     truth = HeatmapCodec(4).encode(*second[1], batch.size)[0]
     assert torch.equal(defence.heatmaps, truth)
+
+
+def test_a_defence_may_take_half_of_each_batch(faces, tmp_path):
+    defence = Watching()
+    run = trainer(faces, tmp_path, defence, adversary_sees="rest")
+    learned = []
+    run.detector.register_forward_pre_hook(lambda _, given: learned.append(given[0]))
+    run.step(0)
+    batch = faces.batch(0, 4)
+    augmentation = ChangedAugmentation("erasing", flip_permutation=FACE_68.flip_permutation)
+    first, second = (
+        augmentation(part.images, (part.landmarks, part.visible)) for part in (batch[:2], batch[2:])
+    )
+    assert torch.equal(learned[0], first[0])
+    assert torch.equal(defence.images, second[0])
+    assert torch.equal(defence.heatmaps, HeatmapCodec(4).encode(*second[1], batch.size)[0])
+    alone = TrainingConfig(steps=2, batch_size=1)
+    with pytest.raises(ValueError, match="`batch_size` must be at least 2 to be shared"):
+        trainer(faces, tmp_path, defence, adversary_sees="rest", config=alone)
 
 
 def test_all_rates_of_a_defence_decay_with_the_detectors(faces, tmp_path):
@@ -505,20 +524,20 @@ def test_all_rates_of_a_defence_decay_with_the_detectors(faces, tmp_path):
         assert len(trainer(faces, tmp_path, defence, config=config).schedulers) == count
 
 
-def test_erasing_hides_half_of_the_pictures_and_resumes(faces):
-    augmentation = ErasingAugmentation(
-        flip=0, rotation=0, scale=(1, 1), translation=0, brightness=0, contrast=(1, 1),
+@pytest.mark.parametrize("change", CHANGES)
+def test_half_of_the_own_pictures_are_changed_and_the_state_resumes(change):
+    augmentation = ChangedAugmentation(
+        change, flip=0, rotation=0, scale=(1, 1), translation=0, brightness=0, contrast=(1, 1),
         saturation=(1, 1), hue=0,
     )  # fmt: skip
     images = torch.full((200, 3, 32, 32), 0.5)
     landmarks = torch.full((200, 1, 2), 9.0)
     state = augmentation.state_dict()
-    erased, moved = augmentation(images, landmarks)
+    changed, moved = augmentation(images, landmarks)
     assert torch.equal(moved, landmarks)
-    changed = (erased != images).flatten(1).any(dim=1)
-    assert 70 < changed.sum() < 130
+    assert 70 < (changed != images).flatten(1).any(dim=1).sum() < 130
     augmentation.load_state_dict(state)
-    assert torch.equal(augmentation(images, landmarks)[0], erased)
+    assert torch.equal(augmentation(images, landmarks)[0], changed)
 
 
 def test_an_attack_over_another_augmentation_starts_from_its_pictures(faces):

@@ -36,6 +36,10 @@ class Batch:
         """`(height, width)` of the pictures."""
         return self.images.shape[-2], self.images.shape[-1]
 
+    def __getitem__(self, part: slice) -> "Batch":
+        """Some of the pictures."""
+        return Batch(self.images[part], self.landmarks[part], self.visible[part])
+
 
 class TrainingPictures(Protocol):
     """What the trainer asks of a dataset: the pictures of any step, by its number."""

@@ -22,9 +22,11 @@ from advaug.report import StepReport
 from advaug.training.codecs import Codec
 from advaug.training.data import Batch, TrainingPictures
 
-__all__ = ["Trainer", "TrainingConfig", "write_json"]
+__all__ = ["Seen", "Trainer", "TrainingConfig", "write_json"]
 
 PAPER_DECAY_STEPS = 25_000  # from the authors' release; the paper gives the factor alone
+Seen = Literal["augmented", "again", "original", "rest"]
+_Lesson = tuple[Tensor, Any]
 SYMBOLS = {"beta": "β", "ssim": "SSIM"}
 
 
@@ -66,7 +68,8 @@ class Trainer:
             add: a `SampleAdaptiveAdversary`, or one of `advaug.baselines`. None trains plainly.
         adversary_sees: The `"augmented"` pictures that the detector learns from, the same ones
             augmented `"again"`, or the `"original"` ones, for an adversary that makes its own
-            copies of them.
+            copies of them. Or the `"rest"`: then the detector learns plainly from the first half
+            of each batch alone, and the second half is the adversary's.
         accelerator: Decides device, precision, processes and accumulation.
 
     Attributes:
@@ -84,9 +87,12 @@ class Trainer:
         *,
         augmentation: HandcraftedAugmentation | None = None,
         adversary: nn.Module | None = None,
-        adversary_sees: Literal["augmented", "again", "original"] = "augmented",
+        adversary_sees: Seen = "augmented",
         accelerator: Accelerator,
     ) -> None:
+        if adversary_sees == "rest" and config.batch_size < 2:
+            msg = f"`batch_size` must be at least 2 to be shared, but got {config.batch_size}."
+            raise ValueError(msg)
         self.codec = codec
         self.data = data
         self.config = config
@@ -147,15 +153,11 @@ class Trainer:
             process=self.accelerator.process_index,
             processes=self.accelerator.num_processes,
         )
-        images, target = self._augmented(batch)
+        (images, target), theirs = self._share_out(batch)
         with self.accelerator.autocast():
             loss = self.codec.task.error(self.detector(images), target).mean()
             if self.adversary is not None:
-                if self.adversary_sees == "original":
-                    images, target = batch.images, self._encoded(batch)
-                elif self.adversary_sees == "again":
-                    images, target = self._augmented(batch)
-                loss = loss + self.adversary(self.detector, images, target)
+                loss = loss + self.adversary(self.detector, *theirs)
         self.accelerator.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -163,8 +165,20 @@ class Trainer:
             scheduler.step()
         return loss.detach()
 
-    def _augmented(self, batch: Batch) -> tuple[Tensor, Any]:
-        """Pictures and target for the detector to learn from."""
+    def _share_out(self, batch: Batch) -> tuple[_Lesson, _Lesson]:
+        """Pictures and target for the detector, and those for the adversary."""
+        if self.adversary is not None and self.adversary_sees == "rest":
+            half = len(batch.images) // 2
+            return self._augmented(batch[:half]), self._augmented(batch[half:])
+        own = self._augmented(batch)
+        if self.adversary is None or self.adversary_sees == "augmented":
+            return own, own
+        if self.adversary_sees == "original":
+            return own, (batch.images, self._encoded(batch))
+        return own, self._augmented(batch)
+
+    def _augmented(self, batch: Batch) -> _Lesson:
+        """Pictures and target to learn from."""
         if self.augmentation is not None:
             labels = (batch.landmarks, batch.visible)
             images, labels = self.augmentation(batch.images, labels)

@@ -5,13 +5,15 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
 from advaug.isolation import Detector
 from advaug.report import StepReport
 from advaug.tasks import sum_of
+from advaug.training.study.own import Change
+from advaug.training.trainer import Seen
 
 __all__ = ["Arm", "Over", "Together", "check_arms", "parse_variant"]
 
@@ -29,13 +31,14 @@ class Arm:
         make: Builds what is added to the detector's own loss.
         options: Its keyword arguments; literals, so that a file can hold them.
         sees: Which pictures the defence gets; see `Trainer`.
-        erase: Whether rectangles of the detector's own training pictures are erased as well.
+        own: What is done to every other one of the detector's own training pictures, by name; see
+            `advaug.training.study.own`.
     """
 
     make: MakeDefence
     options: Mapping[str, Any] = field(default_factory=dict)
-    sees: Literal["augmented", "again", "original"] = "augmented"
-    erase: bool = False
+    sees: Seen = "augmented"
+    own: Change | None = None
 
     def description(self) -> dict[str, Any]:
         """What tells this arm from another, for a json file."""
@@ -43,7 +46,7 @@ class Arm:
             "make": self.make.__name__,
             "options": dict(self.options),
             "sees": self.sees,
-            "erase": self.erase,
+            "own": self.own,
         }
 
 

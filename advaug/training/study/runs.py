@@ -38,7 +38,7 @@ from advaug.training.study.benchmark import (
     write_pictures,
 )
 from advaug.training.study.cost import Costs, measure_costs, read_costs
-from advaug.training.study.erasing import ErasingAugmentation
+from advaug.training.study.own import CHANGES, ChangedAugmentation
 from advaug.training.study.results import read_result
 from advaug.training.study.settings import StudySettings, claim_folder
 from advaug.training.trainer import Trainer, TrainingConfig, write_json
@@ -200,7 +200,7 @@ class Study:
         wall, processor = time.perf_counter() - began, time.process_time() - worked
         taken = run.steps - trainer.resumed_at
         found = self._measure(detector)
-        write_pictures(folder / "pictures.npy", to_bytes(self._pictures(trainer)))
+        write_pictures(folder / "pictures.npy", to_bytes(self._pictures(trainer, arm)))
         result = {
             "arm": run.arm,
             "seed": run.seed,
@@ -287,7 +287,7 @@ class Study:
         others = {name: each for name, each in self.problem.conditions.items() if name != "clean"}
         return hold_conditions({**others, **named}, self.test_pictures, self.output / "pictures")
 
-    def _pictures(self, trainer: Trainer) -> Tensor:
+    def _pictures(self, trainer: Trainer, arm: Arm) -> Tensor:
         """What the arm makes of the same few training faces, `(SHOWN, 3, H, W)` in `[0, 1]`."""
         places = torch.linspace(0, len(self.train_pictures) - 1, SHOWN).long()
         batch = self.train_pictures[places.to(self.train_pictures.images.device)]
@@ -299,7 +299,7 @@ class Study:
             return defence.attack(trainer.detector, images, target, update=False).images
         if isinstance(defence, Defence):
             return defence.pictures(trainer.detector, images, target)
-        return images
+        return images if arm.own is None else CHANGES[arm.own]()(images)
 
     def _trainer(
         self, arm: Arm, run: Run, *, augmented: bool = True, output: Path | None = None
@@ -317,15 +317,19 @@ class Study:
             checkpoint_every=min(FARTHEST, max(1, run.steps // CHECKPOINTS)),
             log_every=max(1, run.steps // POINTS),
         )
-        make = ErasingAugmentation if arm.erase else HandcraftedAugmentation
-        flips = self.problem.scheme.flip_permutation
+        usual = {"flip_permutation": self.problem.scheme.flip_permutation, "seed": run.seed}
+        augmentation = (
+            HandcraftedAugmentation(**usual)
+            if arm.own is None
+            else ChangedAugmentation(arm.own, **usual)
+        )
         return Trainer(
             detector,
             self.codec,
             data,
             config,
             output or self.output / run.folder,
-            augmentation=make(flip_permutation=flips, seed=run.seed) if augmented else None,
+            augmentation=augmentation if augmented else None,
             adversary=self._defence(run.arm, arm, seed=run.seed),
             adversary_sees=arm.sees,
             accelerator=engine,
