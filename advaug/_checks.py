@@ -136,13 +136,16 @@ def check_values(images: Tensor, structure: Tensor) -> None:
 
 
 def check_error(error: Any, batch: int, *, read: bool) -> None:  # noqa: ANN401 # any task's result
-    """Raise unless a task's error is `(B,)`, differentiable and, if it may be `read`, finite."""
+    """Raise unless a task's error is `(B,)`, differentiable and, if it may be `read`, finite.
+
+    Where gradients are disabled it need not be differentiable.
+    """
     if not isinstance(error, Tensor) or error.shape != (batch,):
         msg = (
             f"the task's error must be one value per sample, ({batch},), but got {describe(error)}."
         )
         raise ShapeError(msg)
-    if not error.requires_grad:
+    if torch.is_grad_enabled() and not error.requires_grad:
         msg = (
             "the detector's output must carry a graph to its input, but its error has none. Do "
             "not run the detector under `no_grad`, and do not detach its output."
@@ -203,6 +206,19 @@ def check_schedule(
         msg = (
             f"`adversarial_fraction` must be above 0 and at most 1, but got {adversarial_fraction}."
             " For a plain training leave the adversary out."
+        )
+        raise ValueError(msg)
+
+
+def check_draws(name: str, draws: object, appearance: object) -> None:
+    """Raise unless there is something to choose from."""
+    if not isinstance(draws, int) or draws < 1:
+        msg = f"`{name}` must be a whole number from 1, but got {draws!r}."
+        raise ValueError(msg)
+    if draws > 1 and appearance is None:
+        msg = (
+            f"`{name}` must be 1 without an appearance, since there is but one I_adv to see, but "
+            f"got {draws}. Use `appearance='random'`."
         )
         raise ValueError(msg)
 

@@ -1,8 +1,8 @@
 """Compute in float32 or better, whatever the caller's autocast says."""
 
 import functools
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -15,6 +15,28 @@ R = TypeVar("R")
 def widen(tensor: Tensor) -> Tensor:
     """Float32 for half precision; float32 and float64 stay as they are."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+@contextmanager
+def without_graph(device: torch.device) -> Iterator[None]:
+    """No gradients, and nothing left behind for passes that want them.
+
+    Autocast goes without its cache, in which older releases of PyTorch keep weights that carry no
+    graph (pytorch#158232).
+    """
+    kind = device.type
+    if not torch.amp.is_autocast_available(kind):  # as on the device "meta"
+        with torch.no_grad():
+            yield
+        return
+    uncached = torch.autocast(
+        kind,
+        dtype=torch.get_autocast_dtype(kind),
+        enabled=torch.is_autocast_enabled(kind),
+        cache_enabled=False,
+    )
+    with torch.no_grad(), uncached:
+        yield
 
 
 def full_precision(function: Callable[P, R]) -> Callable[P, R]:

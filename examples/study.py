@@ -33,7 +33,14 @@ from advaug import (
 )
 from advaug.augment import HandcraftedAugmentation
 from advaug.augment.corruptions import SEVERITIES, check_severities
-from advaug.baselines import AdvMix, PGDAdversary, SecondCopy, StabilityTraining, VirtualAdversary
+from advaug.baselines import (
+    AdvMix,
+    HardestAppearance,
+    PGDAdversary,
+    SecondCopy,
+    StabilityTraining,
+    VirtualAdversary,
+)
 from advaug.detectors import HourglassNet
 from advaug.schemes import FACE_68
 from advaug.tasks import LandmarkTask
@@ -168,6 +175,7 @@ SPARING = {"attacker_every": 2, "discriminator_every": 2, "batch_norm": "shared"
 # Weight: an adversarial picture that is still whole (β = .4) counts as much as a clean one.
 REST = {**SPARING, "loss_weight": 2.5}
 PGD, VAT = baseline(PGDAdversary), baseline(VirtualAdversary)
+HARDEST = baseline(HardestAppearance)
 
 Again: Any = partial(Arm, sees="again")
 
@@ -203,7 +211,9 @@ ARMS: Mapping[str, Arm] = {
     "saat-isolated-literal": Arm(saat, {**LITERAL, "batch_norm": "isolated"}),
     # On half of each batch instead of on a copy of it: as many pictures as plain training.
     "saat-rest": Arm(saat, REST, sees="rest"),
+    "saat-hardest-rest": Arm(saat, {**REST, "appearance_draws": 2}, sees="rest"),
     "appearance-rest": Arm(copy, {"kind": "appearance", "weight": 1.0}, sees="rest"),
+    "hardest-rest": Arm(HARDEST, {"draws": 2, "weight": 1.0}, sees="rest"),
     # On top of changes of the detector's own pictures.
     "saat+plain-erasing": Again(saat, own="erasing"),
     "saat-lazy+plain-erasing": Again(saat, SPARING, own="erasing"),

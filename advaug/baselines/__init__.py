@@ -2,6 +2,7 @@
 
 from advaug.baselines._defence import Defence
 from advaug.baselines.advmix import AdvMix, MixingNet
+from advaug.baselines.hardest import HardestAppearance
 from advaug.baselines.pgd import PGDAdversary
 from advaug.baselines.second_copy import SecondCopy
 from advaug.baselines.stability import StabilityTraining
@@ -10,6 +11,7 @@ from advaug.baselines.virtual import VirtualAdversary
 __all__ = [
     "AdvMix",
     "Defence",
+    "HardestAppearance",
     "MixingNet",
     "PGDAdversary",
     "SecondCopy",

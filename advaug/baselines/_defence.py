@@ -18,7 +18,7 @@ from advaug._checks import (
     check_values,
 )
 from advaug._distributed import broadcast
-from advaug._precision import widen
+from advaug._precision import widen, without_graph
 from advaug.batch_norm import BatchNormPolicy, BatchNorms
 from advaug.functional import structure_map
 from advaug.isolation import Detector, private_randomness, unwrapped
@@ -91,16 +91,7 @@ class Call:
         self, pictures: Tensor, *, network: Detector | None = None, exact: bool = False
     ) -> Any:  # noqa: ANN401 # the detector's
         """As `output`, without a graph."""
-        # Without its cache, in which older releases of PyTorch keep weights that carry no graph for
-        # the passes to come (pytorch#158232).
-        kind = pictures.device.type
-        uncached = torch.autocast(
-            kind,
-            dtype=torch.get_autocast_dtype(kind),
-            enabled=torch.is_autocast_enabled(kind),
-            cache_enabled=False,
-        )
-        with torch.no_grad(), uncached:
+        with without_graph(pictures.device):
             return self.output(pictures, network=network, exact=exact)
 
 
