@@ -22,6 +22,7 @@ from advaug.augment import HandcraftedAugmentation
 from advaug.baselines import (
     AdvMix,
     Defence,
+    HardestAppearance,
     MixingNet,
     PGDAdversary,
     SecondCopy,
@@ -54,6 +55,7 @@ MAKERS = {
     "rand_augment": SecondCopy.rand_augment,
     "augmix": SecondCopy.augmix,
     "appearance": SecondCopy.appearance,
+    "hardest": HardestAppearance,
 }
 every_defence = pytest.mark.parametrize("make", MAKERS.values(), ids=list(MAKERS))
 both_kinds = pytest.mark.parametrize("kind", ["heatmap", "coordinate"])
@@ -209,6 +211,7 @@ COSTS = {  # F a picture: forwards, and 1 F for the inputs or the weights of a b
     "stability": (StabilityTraining, {}, 1 + 3),
     "advmix": (tiny_advmix, {}, 2 + 3),
     "second-copy": (SecondCopy, {}, 3),
+    "hardest": (HardestAppearance, {"draws": 4}, 4 + 3),
     "erasing": (SecondCopy.erasing, {}, 3),
 }
 
@@ -409,6 +412,27 @@ def test_a_task_of_ones_own_works_with_one(make):
     loss = make(OwnTask(), **options)(lambda g: gain * g.mean(dim=(2, 3)), images, target)
     loss.backward()
     assert gain.grad.isfinite()
+
+
+# --- hardest appearance ------------------------------------------------------------------------
+
+
+def test_the_hardest_appearance_is_harder_than_a_random_one():
+    task, images, target = task_and_batch("heatmap", 16)
+    net = trained("heatmap")
+
+    def error(defence):
+        with torch.no_grad():
+            return task.error(net(defence.pictures(net, images, target)), target).mean()
+
+    errors = [error(HardestAppearance(task, draws=draws)) for draws in (1, 2, 8)]
+    assert errors[0] < errors[1] < errors[2]
+    assert error(SecondCopy.appearance(task)) == errors[0]
+
+
+def test_a_choice_among_nothing_is_refused():
+    with pytest.raises(ValueError, match="`draws` must be a whole number from 1, but got 0"):
+        HardestAppearance(HeatmapTask(), draws=0)
 
 
 # --- second copy -------------------------------------------------------------------------------

@@ -47,6 +47,6 @@ class HardestAppearance(Defence):
         draws = [self.appearance(call.images) for _ in range(self.draws)]
         with self.batch_norms.feedback(call.detector), torch.no_grad():
             errors = [self.task.error(call.reference(images), call.target) for images in draws]
-        for error in errors:
-            check_error(error, len(call.images), read=self._reads(call.images.device))
+            for error in errors:
+                check_error(error, len(call.images), read=self._reads(call.images.device))
         return Example(hardest(draws, errors), call.target)

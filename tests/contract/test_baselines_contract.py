@@ -24,6 +24,7 @@ from toys import CoordinateToy, HeatmapToy, differences, snapshot, task_and_batc
 from advaug import HeatmapTask
 from advaug.baselines import (
     AdvMix,
+    HardestAppearance,
     MixingNet,
     PGDAdversary,
     SecondCopy,
@@ -61,6 +62,7 @@ DEFENCES = {
     "rand-augment": SecondCopy.rand_augment,
     "augmix": SecondCopy.augmix,
     "appearance": SecondCopy.appearance,
+    "hardest": HardestAppearance,
     "python-and-numpy": noisy_copy,
 }
 every_defence = pytest.mark.parametrize("make", DEFENCES.values(), ids=list(DEFENCES))
