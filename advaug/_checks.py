@@ -210,19 +210,6 @@ def check_schedule(
         raise ValueError(msg)
 
 
-def check_draws(name: str, draws: object, appearance: object) -> None:
-    """Raise unless there is something to choose from."""
-    if not isinstance(draws, int) or draws < 1:
-        msg = f"`{name}` must be a whole number from 1, but got {draws!r}."
-        raise ValueError(msg)
-    if draws > 1 and appearance is None:
-        msg = (
-            f"`{name}` must be 1 without an appearance, since there is but one I_adv to see, but "
-            f"got {draws}. Use `appearance='random'`."
-        )
-        raise ValueError(msg)
-
-
 def check_structure(
     name: str, network: nn.Module | None, told: bool, structure: bool | str
 ) -> None:

@@ -11,7 +11,6 @@ from torch.optim import Adam, Optimizer
 from advaug import functional as saat
 from advaug._checks import (
     check_choice,
-    check_draws,
     check_error,
     check_images,
     check_not_negative,
@@ -23,9 +22,9 @@ from advaug._checks import (
 from advaug._distributed import average, broadcast
 from advaug._learning import Due, Scene, Verdict, combine, judge, pull_of, trainable
 from advaug._networks import Structure, choose_networks
-from advaug._precision import widen, without_graph
+from advaug._precision import widen
 from advaug._shapes import first_part
-from advaug.appearance import RandomAppearance, hardest, seen_as
+from advaug.appearance import RandomAppearance, seen_as
 from advaug.attacker import UNetAttacker
 from advaug.batch_norm import BatchNormPolicy, BatchNorms
 from advaug.controller import ReconstructionController
@@ -108,8 +107,6 @@ class SampleAdaptiveAdversary(nn.Module):
         appearance: How the detector sees I_adv, for attack and defence alike: a differentiable
             callable from pictures in about `[0, 1]` to pictures of the same shape; `"random"` for
             `RandomAppearance()`; None for I_adv itself (the literal paper).
-        appearance_draws: Of so many appearances the detector sees, sample by sample, the one in
-            which it errs most. Each costs a forward pass of the detector if there are several.
         transform: Handcrafted transform of the adversarial pictures and their target, after β is
             known: a callable `(images, target) -> (images, target)`. Attack and defence then see
             different pictures, which takes mode `"alternating"`.
@@ -153,7 +150,6 @@ class SampleAdaptiveAdversary(nn.Module):
         batch_norm: BatchNormPolicy = "isolated",
         regions: Regions | Literal["random"] | None = "random",
         appearance: Appearance | Literal["random"] | None = "random",
-        appearance_draws: int = 1,
         transform: Transform | None = None,
         mode: Mode | Literal["auto"] = "auto",
         attacker_every: int = 1,
@@ -177,7 +173,6 @@ class SampleAdaptiveAdversary(nn.Module):
         if isinstance(appearance, str):
             check_choice("appearance", appearance, ("random",), ", a callable or None")
             appearance = RandomAppearance()
-        check_draws("appearance_draws", appearance_draws, appearance)
         if reconstruction_weight is None:
             reconstruction_weight = ReconstructionController()
         check_not_negative(
@@ -203,7 +198,6 @@ class SampleAdaptiveAdversary(nn.Module):
         self.batch_norms = BatchNorms(batch_norm, make_optimizer)
         self.regions = regions
         self.appearance = appearance
-        self.appearance_draws = appearance_draws
         self.transform = transform
         self.mode: Mode | Literal["auto"] = mode
         self.chosen_mode: Mode | None = None
@@ -278,7 +272,6 @@ class SampleAdaptiveAdversary(nn.Module):
         lesson = Lesson()
         with private_randomness(self._generator, images.device):
             scene = self._draw(*seen, learning=due.attacker)
-            scene = self._at_worst(detector, scene, images.dtype, target)
             if fused:
                 lesson.tap(scene.adversarial)
             with self.batch_norms.defence(detector):
@@ -336,7 +329,6 @@ class SampleAdaptiveAdversary(nn.Module):
         due = self._begin() if update else Due(attacker=False, discriminator=False)
         with private_randomness(self._generator, images.device):
             scene = self._draw(*seen, learning=due.attacker)
-            scene = self._at_worst(detector, scene, images.dtype, target)
             error, push = torch.full_like(images[:, 0, 0, 0], torch.nan), None
             if due.attacker or not update:
                 # The gradient is taken while the detector is on loan: one that checkpoints its
@@ -406,21 +398,10 @@ class SampleAdaptiveAdversary(nn.Module):
                 perturbation = within(self.regions(clean), perturbation)
             perturbed = clean + perturbation
         adversarial = perturbed.detach().requires_grad_(learning)
-        return Scene(clean, structure, mask, perturbed, adversarial, self._seen(adversarial))
-
-    def _seen(self, adversarial: Tensor) -> Tensor:
-        """I_adv in an appearance, if there is one."""
-        return adversarial if self.appearance is None else seen_as(self.appearance, adversarial)
-
-    def _at_worst(self, detector: Detector, scene: Scene, dtype: torch.dtype, target: Any) -> Scene:  # noqa: ANN401 # the task's
-        """The scene in the hardest of `appearance_draws` appearances."""
-        if self.appearance_draws == 1:
-            return scene
-        others = [self._seen(scene.adversarial) for _ in range(self.appearance_draws - 1)]
-        draws = [scene.shown, *others]
-        with self.batch_norms.feedback(detector), without_graph(scene.shown.device):
-            errors = [self._error(detector, shown, dtype, target) for shown in draws]
-        return scene._replace(shown=hardest(draws, errors))
+        shown = adversarial
+        if self.appearance is not None:
+            shown = seen_as(self.appearance, adversarial)
+        return Scene(clean, structure, mask, perturbed, adversarial, shown)
 
     def _error(self, detector: Detector, shown: Tensor, dtype: torch.dtype, target: Any) -> Tensor:  # noqa: ANN401 # the task's
         """Error e of the detector, `(B,)`, with its graph."""

@@ -1,7 +1,7 @@
 """What happens to a picture between the attacker and the detector."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from kornia.filters import filter2d_separable
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from advaug._precision import full_precision
 from advaug.errors import ShapeError
 
-__all__ = ["RandomAppearance", "hardest", "seen_as"]
+__all__ = ["RandomAppearance", "seen_as"]
 
 
 class RandomAppearance(nn.Module):
@@ -162,20 +162,3 @@ def seen_as(appearance: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         )
         raise ShapeError(msg)
     return seen
-
-
-def hardest(draws: Sequence[Tensor], errors: Sequence[Tensor]) -> Tensor:
-    """Of every sample the picture on which the detector errs most, the first where two are alike.
-
-    The worst of several random changes, as L. Engstrom et al., "Exploring the Landscape of Spatial
-    Robustness", ICML 2019, attack classifiers with rotations. Gradients reach the draws.
-
-    Args:
-        draws: The same samples, changed so many times, each `(B, C, H, W)`.
-        errors: The detector's error on each, `(B,)`.
-    """
-    shown, most = draws[0], errors[0]
-    for other, error in zip(draws[1:], errors[1:], strict=True):
-        shown = torch.where((error > most).view(-1, 1, 1, 1), other, shown)
-        most = torch.maximum(error, most)
-    return shown

@@ -211,7 +211,6 @@ ARMS: Mapping[str, Arm] = {
     "saat-isolated-literal": Arm(saat, {**LITERAL, "batch_norm": "isolated"}),
     # On half of each batch instead of on a copy of it: as many pictures as plain training.
     "saat-rest": Arm(saat, REST, sees="rest"),
-    "saat-hardest-rest": Arm(saat, {**REST, "appearance_draws": 2}, sees="rest"),
     "appearance-rest": Arm(copy, {"kind": "appearance", "weight": 1.0}, sees="rest"),
     "hardest-rest": Arm(HARDEST, {"draws": 2, "weight": 1.0}, sees="rest"),
     # On top of changes of the detector's own pictures.

@@ -681,7 +681,6 @@ def test_a_step_reads_nothing_back_from_the_device(batch_norm, mode, monkeypatch
         mode=mode,
         regions="random",
         appearance="random",
-        appearance_draws=2,
     )
     monkeypatch.setattr(adversary, "_reads", lambda _: False)  # as after the first call
     detector, (images, heatmaps) = HeatmapToy(), heatmap_batch()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from toys import HeatmapToy, heatmap_batch, tiny_adversary
 
-from advaug import HeatmapTask, RandomAppearance, ShapeError
+from advaug import RandomAppearance, ShapeError
 
 NOTHING = {
     "cover": None,
@@ -179,67 +179,6 @@ def test_attack_and_defence_see_the_same_appearance_and_the_critics_none(mode):
     # The attacker of a first step draws next to nothing: what is judged is I itself.
     assert all(torch.allclose(pictures, images, atol=0.1) for pictures in judged)
     assert adversary.report.read()["ssim"] > 0.9
-
-
-class Holes:
-    """Appearances of which samples lose some pixels, others in each draw."""
-
-    def __init__(self):
-        self.drawn = []
-
-    def __call__(self, pictures):
-        kept = torch.rand_like(pictures[:, :1]) < 0.5
-        self.drawn.append((kept * pictures).detach())
-        return kept * pictures
-
-
-@pytest.mark.parametrize("mode", ["alternating", "shared"])
-def test_of_several_appearances_the_detector_sees_the_hardest(mode):
-    images, heatmaps = heatmap_batch()
-    holes, detector = Holes(), Witness(dropout=0.0)
-    adversary = tiny_adversary(mode=mode, appearance=holes, appearance_draws=3)
-    adversary(detector, images, heatmaps).backward()
-    *tried, attacked = detector.seen[:4]
-    assert all(torch.equal(one, other) for one, other in zip(tried, holes.drawn, strict=True))
-    with torch.no_grad():
-        outputs = [HeatmapToy.forward(detector, draw) for draw in holes.drawn]
-        errors = torch.stack([HeatmapTask().error(output, heatmaps) for output in outputs])
-    worst = errors.argmax(dim=0)
-    assert len(set(worst.tolist())) > 1  # or the test would say little
-    expected = torch.stack(holes.drawn)[worst, torch.arange(len(images))]
-    assert torch.equal(attacked, expected)
-    assert all(torch.equal(seen, expected) for seen in detector.seen[4:])
-    assert len(detector.seen) == (5 if mode == "alternating" else 4)
-
-
-def test_what_tries_the_appearances_leaves_no_graph_and_no_statistic_behind():
-    images, heatmaps = heatmap_batch()
-    with torch.autocast("cpu", torch.bfloat16):
-        for draws in (1, 2):
-            torch.manual_seed(0)
-            detector = HeatmapToy()
-            adversary = tiny_adversary(
-                appearance=lambda pictures: 0.5 * pictures,
-                appearance_draws=draws,
-                batch_norm="shared",
-            )
-            adversary(detector, images, heatmaps).backward()
-            # In the second pass of autocast no weight comes from a cache without a graph.
-            assert all(parameter.grad is not None for parameter in detector.parameters())
-            assert detector.body[1].num_batches_tracked == 1
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"appearance": "random", "appearance_draws": 0}, "must be a whole number from 1"),
-        ({"appearance": "random", "appearance_draws": 1.5}, "must be a whole number from 1"),
-        ({"appearance": None, "appearance_draws": 2}, "must be 1 without an appearance"),
-    ],
-)
-def test_draws_of_nothing_are_refused(options, message):
-    with pytest.raises(ValueError, match=f"`appearance_draws` {message}"):
-        tiny_adversary(**options)
 
 
 def test_an_attack_gives_what_the_detector_saw_and_what_was_added():

@@ -4,8 +4,8 @@ from typing import Unpack
 
 import torch
 
-from advaug._checks import check_draws, check_error
-from advaug.appearance import RandomAppearance, hardest
+from advaug._checks import check_error
+from advaug.appearance import RandomAppearance
 from advaug.baselines._defence import Call, Defence, DefenceOptions, Example
 from advaug.tasks import LandmarkTask
 
@@ -17,8 +17,7 @@ class HardestAppearance(Defence):
 
     The worst of K random changes is an attack without gradients: L. Engstrom et al., "Exploring the
     Landscape of Spatial Robustness", ICML 2019, with rotations of pictures to classify. Where we
-    differ: what is drawn is SAAT's `RandomAppearance`, which moves no landmark. It is what
-    `SampleAdaptiveAdversary(appearance_draws=K)` does beside its learned attack.
+    differ: what is drawn is SAAT's `RandomAppearance`, which moves no landmark.
 
     BatchNorm statistics are shared by default, as those of a `SecondCopy`; the passes that choose
     move nothing.
@@ -37,16 +36,22 @@ class HardestAppearance(Defence):
     def __init__(
         self, task: LandmarkTask, *, draws: int = 2, **options: Unpack[DefenceOptions]
     ) -> None:
+        if not isinstance(draws, int) or draws < 1:
+            msg = f"`draws` must be a whole number from 1, but got {draws!r}."
+            raise ValueError(msg)
         options.setdefault("batch_norm", "shared")
         super().__init__(task, **options)
         self.appearance = RandomAppearance()
-        check_draws("draws", draws, self.appearance)
         self.draws = draws
 
     def _example(self, call: Call, *, learn: bool) -> Example:
-        draws = [self.appearance(call.images) for _ in range(self.draws)]
+        count = len(call.images)
+        hardest, most = call.images, call.images.new_full((count,), -torch.inf)
         with self.batch_norms.feedback(call.detector), torch.no_grad():
-            errors = [self.task.error(call.reference(images), call.target) for images in draws]
-            for error in errors:
-                check_error(error, len(call.images), read=self._reads(call.images.device))
-        return Example(hardest(draws, errors), call.target)
+            for _ in range(self.draws):
+                drawn = self.appearance(call.images)
+                error = self.task.error(call.reference(drawn), call.target)
+                check_error(error, count, read=self._reads(call.images.device))
+                hardest = torch.where((error > most).view(-1, 1, 1, 1), drawn, hardest)
+                most = torch.maximum(most, error)
+        return Example(hardest, call.target)

@@ -167,17 +167,6 @@ def dimmed(images):
     return 0.6 * images + 0.1 * images.flip(-1) ** 2
 
 
-class Alternating:
-    """Darker and brighter in turn, whatever a mode draws."""
-
-    def __init__(self):
-        self.calls = 0
-
-    def __call__(self, images):
-        self.calls += 1
-        return (0.6 if self.calls % 2 else 1.2) * images
-
-
 def run(mode, *, name="heatmap", scale=1.0, micro=1, steps=3, **options):
     """Train a detector with accumulation, clipping and a loss scale; give all weights."""
     torch.manual_seed(0)
@@ -215,7 +204,6 @@ def run(mode, *, name="heatmap", scale=1.0, micro=1, steps=3, **options):
         {"discriminator": None},
         {"regions": halves},
         {"appearance": dimmed},
-        {"appearance": Alternating(), "appearance_draws": 2},
         {"reconstruction_weight": None, "adversarial_limit": 0.5, "steps": 2},
         {"attacker_every": 2, "discriminator_every": 3, "adversarial_fraction": 0.5},
     ],

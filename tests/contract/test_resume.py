@@ -12,7 +12,6 @@ from advaug import ReconstructionController
 OPTIONS = {
     "default": {},
     "random-regions-and-appearance": {"regions": "random", "appearance": "random"},
-    "hardest-appearance": {"appearance": "random", "appearance_draws": 2},
     "without-discriminator": {"discriminator": None},
     "split": {"batch_norm": "split"},
     "shared": {"batch_norm": "shared"},
