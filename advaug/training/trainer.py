@@ -91,7 +91,11 @@ class Trainer:
         accelerator: Accelerator,
     ) -> None:
         if adversary_sees == "rest" and config.batch_size < 2:
-            msg = f"`batch_size` must be at least 2 to be shared, but got {config.batch_size}."
+            msg = (
+                "`batch_size` must be at least 2 for a batch to be shared by detector and "
+                f"adversary, but got {config.batch_size}. Raise it, or let the adversary see "
+                "pictures augmented 'again'."
+            )
             raise ValueError(msg)
         self.codec = codec
         self.data = data

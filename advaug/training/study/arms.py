@@ -31,7 +31,7 @@ class Arm:
         make: Builds what is added to the detector's own loss.
         options: Its keyword arguments; literals, so that a file can hold them.
         sees: Which pictures the defence gets; see `Trainer`.
-        own: What is done to every other one of the detector's own training pictures, by name; see
+        own: What is done to half of the detector's own training pictures, by name; see
             `advaug.training.study.own`.
     """
 

@@ -24,7 +24,7 @@ CHANGES: Mapping[Change, Callable[[], Callable[[Tensor], Tensor]]] = {
 
 
 class ChangedAugmentation(HandcraftedAugmentation):
-    """The handcrafted augmentation, and then a change of every other picture.
+    """The handcrafted augmentation, and then a change of half of the pictures, drawn by chance.
 
     Args:
         change: Name of the change: a rectangle of noise, or SAAT's random appearance.
