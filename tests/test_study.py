@@ -510,7 +510,7 @@ def test_a_defence_may_take_half_of_each_batch(faces, tmp_path):
     assert torch.equal(defence.images, second[0])
     assert torch.equal(defence.heatmaps, HeatmapCodec(4).encode(*second[1], batch.size)[0])
     alone = TrainingConfig(steps=2, batch_size=1)
-    with pytest.raises(ValueError, match="`batch_size` must be at least 2 for a batch to be shared"):
+    with pytest.raises(ValueError, match="`batch_size` must be at least 2 for a batch to"):
         trainer(faces, tmp_path, defence, adversary_sees="rest", config=alone)
 
 
