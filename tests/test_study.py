@@ -31,7 +31,7 @@ from advaug.training.study import Arm, Over, Together, parse_variant
 from advaug.training.study.benchmark import corruption_conditions, hold_conditions
 from advaug.training.study.cost import Costs
 from advaug.training.study.own import CHANGES, ChangedAugmentation
-from advaug.training.study.report import MEASURES, write_report
+from advaug.training.study.report import MEASURES, Row, _robustness, write_report
 from advaug.training.study.results import paired, read_results
 from advaug.training.study.runs import Study
 
@@ -569,3 +569,17 @@ def test_defences_together_add_up(faces):
     both = Together(*make())
     assert both(detector, batch.images, target).item() == pytest.approx((first + second).item())
     assert both.report is not None
+
+
+def test_the_plot_tells_arms_apart_by_the_cost_of_a_step():
+    """At equal time all runs cost the same, and the axis would show what rounding left."""
+    nme = {"clean": 0.05, "masked": 0.1, "corrupted": 0.08}
+    rows = [
+        Row(arm, {0: {"nme": nme}}, round(300 / ratio), 3.0, ratio)
+        for arm, ratio in (("plain", 1.0), ("dear", 2.5))
+    ]
+    figure = _robustness({"time": rows})
+    for axes in figure.axes:
+        points = [drawn.lines[0] for drawn in axes.containers]
+        assert [point.get_xdata()[0] for point in points] == [1.0, 2.5]
+        assert {point.get_marker() for point in points} == {"s"}

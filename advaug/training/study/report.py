@@ -38,12 +38,14 @@ class Row:
         results: By seed.
         steps: Of each run.
         cost: Of a run, in plain runs at the study's steps; NaN if it was never measured.
+        ratio: Cost of a step in plain steps, NaN as well.
     """
 
     arm: str
     results: Mapping[int, Result]
     steps: int
     cost: float
+    ratio: float
 
     def values(self, measure: str) -> dict[int, float]:
         """In percent, by seed."""
@@ -125,7 +127,7 @@ def _row(results: Sequence[Result], costs: Costs, arm: str, budget: str, steps: 
         for found in results
         if found["arm"] == arm and found["steps"] == allowed
     }
-    return Row(arm, chosen, allowed, ratio * allowed / steps)
+    return Row(arm, chosen, allowed, ratio * allowed / steps, ratio)
 
 
 def _preamble(rows: Sequence[Row]) -> str:
@@ -208,29 +210,32 @@ def _markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 
 def _robustness(tables: Mapping[str, Sequence[Row]]) -> Figure:
-    """Error against cost, every arm a point at each budget, with the spread over the seeds."""
+    """Error against cost, every arm a point at each budget, with the spread over the seeds.
+
+    The cost is that of a step: at equal time all runs cost the same.
+    """
     shown = ("corrupted", "masked", "clean")
     figure = Figure(figsize=(5.2 * len(shown) + 2.6, 5.2), layout="constrained")
     arms = list(dict.fromkeys(row.arm for table in tables.values() for row in table))
-    points = {}
+    points, markers = {}, dict(zip(BUDGETS, "os", strict=True))
     for axes, measure in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-        for budget, marker in zip(tables, "os", strict=False):
-            for row in tables[budget]:
-                if math.isnan(row.cost):
+        for budget, rows in tables.items():
+            for row in rows:
+                if math.isnan(row.ratio):
                     continue
                 mean, deviation = spread(list(row.values(measure).values()))
                 points[row.arm] = axes.errorbar(
-                    row.cost,
+                    row.ratio,
                     mean,
                     yerr=None if math.isnan(deviation) else deviation,
-                    fmt=marker,
+                    fmt=markers[budget],
                     color=colormaps["tab20"](arms.index(row.arm) % 20),
                     mfc=None if budget == "steps" else "white",
                     capsize=2,
                 )
         axes.set(
             title=f"{MEASURES[measure]}; ● equal steps, □ equal time",
-            xlabel="training cost, in plain runs",
+            xlabel="cost of a step, in plain steps",
             ylabel="NME %",
         )
         axes.grid(alpha=0.3)
