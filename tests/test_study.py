@@ -575,8 +575,8 @@ def test_the_plot_tells_arms_apart_by_the_cost_of_a_step():
     """At equal time all runs cost the same, and the axis would show what rounding left."""
     nme = {"clean": 0.05, "masked": 0.1, "corrupted": 0.08}
     rows = [
-        Row(arm, {0: {"nme": nme}}, round(300 / ratio), 3.0, ratio)
-        for arm, ratio in (("plain", 1.0), ("dear", 2.5))
+        Row(arm, {0: {"nme": nme}}, round(300 / cost), cost)
+        for arm, cost in (("plain", 1.0), ("dear", 2.5))
     ]
     figure = _robustness({"time": rows})
     for axes in figure.axes:

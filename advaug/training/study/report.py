@@ -37,15 +37,14 @@ class Row:
         arm: Its name.
         results: By seed.
         steps: Of each run.
-        cost: Of a run, in plain runs at the study's steps; NaN if it was never measured.
-        ratio: Cost of a step in plain steps, NaN as well.
+        cost: Of a step, in plain steps; NaN if it was never measured. At equal time all runs cost
+            the same.
     """
 
     arm: str
     results: Mapping[int, Result]
     steps: int
     cost: float
-    ratio: float
 
     def values(self, measure: str) -> dict[int, float]:
         """In percent, by seed."""
@@ -120,14 +119,14 @@ def _tables(output: Path, control: str, order: Sequence[str]) -> dict[str, list[
 
 
 def _row(results: Sequence[Result], costs: Costs, arm: str, budget: str, steps: int) -> Row:
-    ratio = costs.arms[arm]["ratio"] if arm in costs.arms else math.nan
+    cost = costs.arms[arm]["ratio"] if arm in costs.arms else math.nan
     allowed = costs.steps(arm, steps) if budget == "time" and arm in costs.arms else steps
     chosen = {
         found["seed"]: found
         for found in results
         if found["arm"] == arm and found["steps"] == allowed
     }
-    return Row(arm, chosen, allowed, ratio * allowed / steps, ratio)
+    return Row(arm, chosen, allowed, cost)
 
 
 def _preamble(rows: Sequence[Row]) -> str:
@@ -136,7 +135,7 @@ def _preamble(rows: Sequence[Row]) -> str:
     lines = [
         "NME in percent, mean ± standard deviation over the seeds; less is better. *Corrupted* is "
         "the mean over the kinds and severities of the benchmark, *worst kind* the mean of the "
-        "worst of them. *Cost* is in plain runs at the study's steps.",
+        "worst of them. *Cost* is that of a step, in plain steps.",
         "",
     ]
     few = sorted({row.arm for row in rows if len(row.results) < ENOUGH})
@@ -210,22 +209,20 @@ def _markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 
 def _robustness(tables: Mapping[str, Sequence[Row]]) -> Figure:
-    """Error against cost, every arm a point at each budget, with the spread over the seeds.
-
-    The cost is that of a step: at equal time all runs cost the same.
-    """
+    """Error against cost, every arm a point at each budget, with the spread over the seeds."""
     shown = ("corrupted", "masked", "clean")
     figure = Figure(figsize=(5.2 * len(shown) + 2.6, 5.2), layout="constrained")
     arms = list(dict.fromkeys(row.arm for table in tables.values() for row in table))
-    points, markers = {}, dict(zip(BUDGETS, "os", strict=True))
+    points = {}
+    markers: dict[str, str] = dict(zip(BUDGETS, "os", strict=True))
     for axes, measure in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         for budget, rows in tables.items():
             for row in rows:
-                if math.isnan(row.ratio):
+                if math.isnan(row.cost):
                     continue
                 mean, deviation = spread(list(row.values(measure).values()))
                 points[row.arm] = axes.errorbar(
-                    row.ratio,
+                    row.cost,
                     mean,
                     yerr=None if math.isnan(deviation) else deviation,
                     fmt=markers[budget],
