@@ -1,16 +1,16 @@
 """Sample-adaptive adversarial training for landmark and pose detectors."""
 
 from advaug.adversary import AdversarialBatch, SampleAdaptiveAdversary
-from advaug.appearance import RandomAppearance
-from advaug.attacker import UNetAttacker
-from advaug.controller import ReconstructionController
-from advaug.discriminator import PatchDiscriminator
 from advaug.errors import DatasetError, ShapeError
 from advaug.heatmaps import decode_heatmaps, encode_heatmaps
+from advaug.networks.attacker import UNetAttacker
+from advaug.networks.discriminator import PatchDiscriminator
 from advaug.pixels import PixelSpec
-from advaug.regions import RandomRegions
 from advaug.report import Health, StepLosses, StepReport
+from advaug.step.controller import ReconstructionController
 from advaug.tasks import CoordinateTask, HeatmapTask, LandmarkTask
+from advaug.view.appearance import RandomAppearance
+from advaug.view.regions import RandomRegions
 
 __all__ = [
     "AdversarialBatch",

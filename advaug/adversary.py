@@ -9,32 +9,30 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from advaug import functional as saat
-from advaug._checks import (
+from advaug.base.checks import (
     check_choice,
     check_error,
     check_images,
     check_not_negative,
-    check_schedule,
     check_target_tensors,
-    check_task,
     check_values,
 )
-from advaug._distributed import average, broadcast
-from advaug._learning import Due, Scene, Verdict, combine, judge, pull_of, trainable
-from advaug._networks import Structure, choose_networks
-from advaug._precision import widen
-from advaug._shapes import first_part
-from advaug.appearance import RandomAppearance, seen_as
-from advaug.attacker import UNetAttacker
-from advaug.batch_norm import BatchNormPolicy, BatchNorms
-from advaug.controller import ReconstructionController
-from advaug.isolation import Detector, private_randomness, unwrapped
-from advaug.modes import MODES, Lesson, Mode, choose_mode
+from advaug.base.distributed import average, broadcast
+from advaug.base.precision import widen
+from advaug.base.shapes import first_part
+from advaug.networks.attacker import UNetAttacker
+from advaug.networks.choice import Structure, choose_networks
 from advaug.pixels import PixelSpec
-from advaug.regions import RandomRegions, within
 from advaug.report import Health, RunningMeans, Similarity, StepLosses, StepReport, make_report
-from advaug.stepping import Stepper, overflowed
-from advaug.tasks import LandmarkTask, sum_of
+from advaug.step.batch_norm import BatchNormPolicy, BatchNorms
+from advaug.step.controller import ReconstructionController
+from advaug.step.learning import Due, Scene, Verdict, combine, judge, pull_of, trainable
+from advaug.step.loan import Detector, private_randomness, unwrapped
+from advaug.step.modes import MODES, Lesson, Mode, check_schedule, choose_mode
+from advaug.step.stepping import Stepper, overflowed
+from advaug.tasks import LandmarkTask, check_task, sum_of
+from advaug.view.appearance import RandomAppearance, seen_as
+from advaug.view.regions import RandomRegions, within
 
 __all__ = ["AdversarialBatch", "SampleAdaptiveAdversary", "StepLosses"]
 
@@ -100,7 +98,7 @@ class SampleAdaptiveAdversary(nn.Module):
             nothing. None for no limit (the literal paper).
         adversarial_form: `"non_saturating"`, or `"minimax"` for the literal Eq. 4.
         batch_norm: `"isolated"`, `"running"`, `"shared"` (the literal paper) or `"split"`; see
-            `advaug.batch_norm`.
+            `advaug.step.batch_norm`.
         regions: Where the attacker may draw: a callable from pictures I to a map `(B, 1, H, W)` in
             `[0, 1]` that the perturbation is multiplied with; `"random"` for `RandomRegions()`;
             None for the whole picture (the literal paper).
@@ -111,8 +109,8 @@ class SampleAdaptiveAdversary(nn.Module):
             known: a callable `(images, target) -> (images, target)`. Attack and defence then see
             different pictures, which takes mode `"alternating"`.
         mode: `"alternating"` (the paper), `"shared"` or `"fused"`, which give the same gradients
-            from fewer passes of the detector; see `advaug.modes`. `"auto"` takes the cheapest that
-            is exact for the detector of each call, and `chosen_mode` says which.
+            from fewer passes of the detector; see `advaug.step.modes`. `"auto"` takes the
+            cheapest that is exact for the detector of each call, and `chosen_mode` says which.
         attacker_every: The attacker learns in every so-manieth call alone; the others do without
             the detector's feedback.
         discriminator_every: Likewise for the discriminator.
@@ -265,7 +263,7 @@ class SampleAdaptiveAdversary(nn.Module):
         return self.loss_weight * (attack.beta * error).mean()  # Eq. 8
 
     def _step_in_one_pass(self, detector: Detector, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
-        """The detector sees I_adv once, for attack and defence; see `advaug.modes`."""
+        """The detector sees I_adv once, for attack and defence; see `advaug.step.modes`."""
         seen = self._look(images, target)
         due = self._begin()
         fused = self.chosen_mode == "fused" and due.attacker
@@ -371,7 +369,7 @@ class SampleAdaptiveAdversary(nn.Module):
             structure = saat.structure_map(self.task.landmark_heatmaps(target, size))
             mask = saat.semantic_mask(structure)
             if self._reads(images.device):
-                check_values(clean, structure)
+                check_values(clean, structure, saat.SEMANTIC_THRESHOLD)
         return clean, structure, mask
 
     def _begin(self) -> Due:

@@ -50,7 +50,7 @@ def _add_make_masked(commands: "argparse._SubParsersAction[argparse.ArgumentPars
 
 
 def _make_masked(arguments: argparse.Namespace) -> None:
-    from advaug.datasets.masked import make_masked
+    from advaug.datasets.writers.masked import make_masked
 
     written = make_masked(
         arguments.source,
@@ -83,7 +83,7 @@ def _add_corrupt(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _corrupt(arguments: argparse.Namespace) -> None:
     from advaug.augment.corruptions import CORRUPTIONS, SEVERITIES
-    from advaug.datasets.corrupted import make_corrupted
+    from advaug.datasets.writers.corrupted import make_corrupted
 
     written = make_corrupted(
         arguments.source,

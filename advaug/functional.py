@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from advaug._precision import full_precision
-from advaug._shapes import mean_over_visible, require_axes, require_same_shape
-from advaug._ssim import mean_over_region, ssim_map
+from advaug.base.checks import require_axes, require_same_shape
+from advaug.base.precision import full_precision
+from advaug.base.shapes import mean_over_visible
+from advaug.base.ssim import mean_over_region, ssim_map
 from advaug.errors import ShapeError
 
 __all__ = [

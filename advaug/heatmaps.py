@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from advaug._precision import full_precision
+from advaug.base.precision import full_precision
 from advaug.errors import ShapeError
 
 __all__ = ["decode_heatmaps", "encode_heatmaps", "resize_heatmaps", "resize_landmarks"]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from advaug._shapes import vector
+from advaug.base.shapes import vector
 
 __all__ = ["PixelSpec"]
 

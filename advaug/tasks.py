@@ -6,8 +6,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from advaug._precision import full_precision, widen
-from advaug._shapes import mean_over_visible
+from advaug.base.checks import describe
+from advaug.base.precision import full_precision, widen
+from advaug.base.shapes import mean_over_visible
 from advaug.errors import ShapeError
 from advaug.functional import heatmap_error
 from advaug.heatmaps import encode_heatmaps, resize_heatmaps
@@ -235,18 +236,6 @@ def stages_of(
     return stages
 
 
-def describe(value: Any) -> str:  # noqa: ANN401 # that is its job
-    """A value's type and shape in a few words, for error messages."""
-    if isinstance(value, Tensor):
-        return f"a tensor {tuple(value.shape)}"
-    if isinstance(value, dict):
-        return f"a dict with the keys {list(value)}"
-    if isinstance(value, tuple | list):
-        parts = ", ".join(describe(part) for part in value[:4])
-        return f"a {type(value).__name__} of {len(value)}: {parts}"
-    return f"a {type(value).__name__}"
-
-
 def sum_of(terms: Any) -> Tensor:  # noqa: ANN401 # an iterable of tensors
     """Sum of at least one tensor, without the zero that `sum` starts from."""
     return torch.stack(list(terms)).sum(dim=0)
@@ -256,3 +245,13 @@ def _check_visible(visible: Tensor, landmarks: Tensor) -> None:
     if visible.shape != landmarks.shape[:2]:
         msg = f"`visible` must be {tuple(landmarks.shape[:2])}, but got {tuple(visible.shape)}."
         raise ShapeError(msg)
+
+
+def check_task(task: object) -> None:
+    """Raise unless an object has the two methods of a task."""
+    if not isinstance(task, LandmarkTask):
+        msg = (
+            "`task` must have the methods error(output, target) and landmark_heatmaps(target, "
+            f"size), but got {describe(task)}. Pass HeatmapTask() or CoordinateTask()."
+        )
+        raise TypeError(msg)

@@ -22,6 +22,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from lab.codecs import Codec, CoordinateCodec, HeatmapCodec
+from lab.experiment import Experiment, Recipe
+from lab.faces import read_faces
+from lab.problem import Problem
+from lab.study import (
+    Arm,
+    Study,
+    StudySettings,
+    check_arms,
+    parse_variant,
+    write_report,
+)
+from lab.study.arms import Over, Together
+from lab.study.runs import Run
 from torch import Tensor, nn
 from torch.optim import Adam
 
@@ -44,20 +58,6 @@ from advaug.baselines import (
 from advaug.detectors import HourglassNet
 from advaug.schemes import FACE_68
 from advaug.tasks import LandmarkTask
-from advaug.training.codecs import Codec, CoordinateCodec, HeatmapCodec
-from advaug.training.experiment import Experiment, Recipe
-from advaug.training.faces import read_faces
-from advaug.training.problem import Problem
-from advaug.training.study import (
-    Arm,
-    Study,
-    StudySettings,
-    check_arms,
-    parse_variant,
-    write_report,
-)
-from advaug.training.study.arms import Over, Together
-from advaug.training.study.runs import Run
 
 WEIGHT = 0.4  # of every other defence: the most that β gives
 ATTACKER_RATE = 1e-3  # ten times the default: runs are short

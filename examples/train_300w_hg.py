@@ -10,9 +10,9 @@ With no arguments: a small HG*1 on synthetic faces, in minutes on two CPU cores.
 import argparse
 import sys
 
-from advaug.training.experiment import Recipe, add_arguments, experiment_from, run
-from advaug.training.faces import read_faces
-from advaug.training.hourglass import add_hourglass_arguments, hourglass_from
+from lab.experiment import Recipe, add_arguments, experiment_from, run
+from lab.faces import read_faces
+from lab.hourglass import add_hourglass_arguments, hourglass_from
 
 # An attacker that has hundreds of steps instead of the paper's 200,000 must learn faster.
 SMALL = Recipe(

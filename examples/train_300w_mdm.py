@@ -10,14 +10,14 @@ With no arguments: a small MDM on synthetic faces, in minutes on two CPU cores.
 import argparse
 import sys
 
+from lab.codecs import CoordinateCodec
+from lab.experiment import Recipe, add_arguments, experiment_from, run
+from lab.faces import read_faces
 from torch import Tensor, nn
 
 from advaug import CoordinateTask
 from advaug.detectors import MDM
 from advaug.schemes import FACE_68
-from advaug.training import CoordinateCodec
-from advaug.training.experiment import Recipe, add_arguments, experiment_from, run
-from advaug.training.faces import read_faces
 
 # An attacker that has hundreds of steps instead of the paper's 200,000 must learn faster.
 SMALL = Recipe(

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lab.experiment import Experiment, Recipe, add_arguments, experiment_from, run
+from lab.hourglass import add_hourglass_arguments, hourglass_from
+from lab.pose import POSE_DATA, read_pose
+from lab.trainer import write_json
 
 from advaug.errors import DatasetError
-from advaug.training.experiment import Experiment, Recipe, add_arguments, experiment_from, run
-from advaug.training.hourglass import add_hourglass_arguments, hourglass_from
-from advaug.training.pose import POSE_DATA, read_pose
-from advaug.training.trainer import write_json
 
 # An attacker that has hundreds of steps instead of the paper's 200,000 must learn faster.
 SMALL = Recipe(

@@ -14,9 +14,27 @@ import advaug
 from advaug import functional
 
 ROOT = Path(advaug.__file__).parent
-CORE = sorted(path for path in ROOT.glob("*.py") if path.name != "cli.py")
-ROOMS = ("augment", "baselines", "datasets", "detectors", "evaluation", "integrations", "training")
+MODULES = sorted(ROOT.rglob("*.py"))
+# The core is the method: everything else may import it, and it imports none of them.
+OUTSIDE = (
+    "augment",
+    "baselines",
+    "datasets",
+    "detectors",
+    "evaluation",
+    "integrations",
+    "training",
+)
+CORE = [
+    path
+    for path in MODULES
+    if path.relative_to(ROOT).parts[0] not in (*OUTSIDE, "cli", "cli.py", "__main__.py")
+]
+# From the bottom to the top: a room imports its own and those before it.
+LAYERS = ("base", "networks", "view", "step")
 HEAVY = ("timm", "torchvision", "accelerate", "lightning", "matplotlib", "scipy", "PIL", "tqdm")
+# What a public feature may need, inside the function that needs it and nowhere else.
+LAZY = ("accelerate", "matplotlib", "tensorboard", "torch.utils.tensorboard", "tqdm", "psutil")
 
 PROBE = """
 import json, random, sys, threading, warnings
@@ -58,17 +76,20 @@ def test_importing_the_library_loads_no_heavy_package(imported):
 def test_importing_the_library_loads_no_room(imported):
     modules, _ = imported
     assert "advaug.adversary" in modules
-    assert [name for name in modules if name.startswith(tuple(f"advaug.{r}" for r in ROOMS))] == []
+    assert [
+        name for name in modules if name.startswith(tuple(f"advaug.{r}" for r in OUTSIDE))
+    ] == []
 
 
 def test_importing_the_library_changes_no_global_state(imported):
     assert imported[1]
 
 
-def imports_of(path):
-    """Dotted names that a file imports anywhere, functions and type checks included."""
+def imports_of(path, *, at_the_top=False):
+    """Dotted names that a file imports: anywhere, or where importing the file runs them."""
+    tree = ast.parse(path.read_text())
     names = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in _at_the_top(tree) if at_the_top else ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         if isinstance(node, ast.ImportFrom):
@@ -79,15 +100,58 @@ def imports_of(path):
     return names
 
 
-@pytest.mark.parametrize("path", CORE, ids=lambda path: path.name)
-def test_the_core_never_imports_a_room(path):
-    forbidden = tuple(f"advaug.{room}" for room in ROOMS) + HEAVY
+def _at_the_top(node):
+    """Every node but those inside functions and type checks."""
+    for child in ast.iter_child_nodes(node):
+        checking = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+        if not checking and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield child
+            yield from _at_the_top(child)
+
+
+def room_of(path):
+    parts = path.relative_to(ROOT).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", CORE, ids=name_of)
+def test_the_core_never_imports_what_stands_outside_it(path):
+    forbidden = tuple(f"advaug.{room}" for room in OUTSIDE) + HEAVY
     assert [name for name in imports_of(path) if name.startswith(forbidden)] == []
 
 
+@pytest.mark.parametrize("path", [path for path in CORE if room_of(path) in LAYERS], ids=name_of)
+def test_a_room_of_the_core_imports_no_room_above_it(path):
+    above = LAYERS[LAYERS.index(room_of(path)) + 1 :]
+    forbidden = (*(f"advaug.{room}" for room in above), "advaug.adversary")
+    assert [name for name in imports_of(path) if name.startswith(forbidden)] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_the_wheel_imports_what_draws_and_reports_only_where_it_is_used(path):
+    own = f"advaug.integrations.{path.stem}" if room_of(path) == "integrations" else None
+    found = [name for name in imports_of(path, at_the_top=True) if name.startswith(LAZY)]
+    assert found == [] or own is not None
+    assert not any(name.split(".")[0] == "lab" for name in imports_of(path))
+
+
+def test_the_detectors_stand_by_themselves():
+    """They know the checks and shapes of the library, and nothing of the adversary."""
+    allowed = ("advaug.base", "advaug.errors", "advaug.detectors", "advaug.heatmaps")
+    for path in (ROOT / "detectors").glob("*.py"):
+        ours = [name for name in imports_of(path) if name.split(".")[0] == "advaug"]
+        assert [name for name in ours if not name.startswith((*allowed,))] == [], path.name
+
+
 def test_the_core_is_all_there():
-    named = {"adversary", "attacker", "discriminator", "functional", "heatmaps", "isolation"}
-    assert named | {"tasks", "pixels", "controller", "batch_norm"} <= {path.stem for path in CORE}
+    named = {"adversary", "functional", "heatmaps", "tasks", "pixels", "report"}
+    rooms = {"networks", "view", "step"}
+    assert named <= {path.stem for path in CORE}
+    assert rooms <= {room_of(path) for path in CORE}
 
 
 PUBLIC = [
@@ -105,13 +169,9 @@ def test_the_public_names_of_the_contract_are_there():
     assert set(EQUATIONS) <= set(functional.__all__)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for path in CORE if path.stem == "__init__" or not path.stem.startswith("_")],
-    ids=lambda path: path.name,
-)
+@pytest.mark.parametrize("path", [p for p in CORE if not p.stem.startswith("_")], ids=name_of)
 def test_every_name_in_all_exists_and_is_documented(path):
-    name = "advaug" if path.stem == "__init__" else f"advaug.{path.stem}"
+    name = ".".join(["advaug", *path.relative_to(ROOT).with_suffix("").parts])
     module = __import__(name, fromlist=["*"])
     assert len(set(module.__all__)) == len(module.__all__)
     for public in module.__all__:

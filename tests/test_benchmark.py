@@ -4,14 +4,14 @@ import argparse
 import json
 import re
 
-import benchmark_inference
-import benchmark_step
-import benchmark_sweep
 import pytest
 import torch
-from benchmark_arms import ARMS, Settings, Step
-from benchmark_measures import MEBI, Clock, Cost, cost_of, interleaved, matrix_rate, table
-from benchmark_table import Row, _chosen, _goal_table
+from lab.benchmarks import inference as benchmark_inference
+from lab.benchmarks import step as benchmark_step
+from lab.benchmarks import sweep as benchmark_sweep
+from lab.benchmarks.arms import ARMS, Settings, Step
+from lab.benchmarks.measures import MEBI, Clock, Cost, cost_of, interleaved, matrix_rate, table
+from lab.benchmarks.table import Row, _chosen, _goal_table
 
 from advaug.detectors import HourglassNet
 
@@ -20,7 +20,7 @@ SMALL = ("--detector", "timm:resnet10t", "--image-size", "32", "--batch-size", "
 
 
 def run(monkeypatch, capsys, *words):
-    monkeypatch.setattr("sys.argv", ["benchmark_step.py", "--repeats", "1", *words])
+    monkeypatch.setattr("sys.argv", ["benchmark.py step", "--repeats", "1", *words])
     assert benchmark_step.main() == 0
     return capsys.readouterr().out
 
@@ -124,7 +124,7 @@ def test_steps_are_captured_where_that_is_asked_for():
 @pytest.mark.parametrize("name", [name for name in ARMS if "paper" not in name])
 def test_every_arm_runs_in_mixed_precision(name, monkeypatch):
     monkeypatch.setattr(
-        "benchmark_arms.HourglassNet",
+        "lab.benchmarks.arms.HourglassNet",
         lambda marks, stacks: HourglassNet(marks, stacks, width=8, depth=1),
     )
     settings = Settings("hg1", 32, 4, CPU, "bfloat16", channels_last=True)
@@ -185,7 +185,7 @@ def test_an_export_that_gives_other_numbers_is_refused():
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
 def test_arguments_out_of_range_are_refused(words, message, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["benchmark_step.py", *words])
+    monkeypatch.setattr("sys.argv", ["benchmark.py step", *words])
     with pytest.raises(SystemExit, match="2"):
         benchmark_step.main()
     assert message in capsys.readouterr().err

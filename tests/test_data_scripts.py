@@ -19,7 +19,7 @@ def run(example, *words):
 
 def test_the_benchmark_prints_a_rate_for_every_kind():
     tiny = ("--image-size", "32", "--batch-size", "2", "--repeats", "1")
-    done = run("benchmark_data.py", *tiny, "--markdown")
+    done = run("benchmark.py", "data", *tiny, "--markdown")
     assert done.returncode == 0, done.stderr
     head, rule, *rows = [line.strip("|").split("|") for line in done.stdout.splitlines()]
     rates = {name.strip(): float(rate) for name, rate in rows}
@@ -32,7 +32,9 @@ def test_the_benchmark_prints_a_rate_for_every_kind():
 
 
 def test_the_sheet_shows_every_kind(tmp_path):
-    done = run("corruption_sheet.py", str(tmp_path / "sheet.png"), "--image-size", "32")
+    done = run(
+        "benchmark.py", "corruption-sheet", str(tmp_path / "sheet.png"), "--image-size", "32"
+    )
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.height == 32 * len(CORRUPTIONS) / 2
@@ -41,9 +43,12 @@ def test_the_sheet_shows_every_kind(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("benchmark_data.py", "--image-size", "8"), "`image_size` must be"),
-        (("benchmark_data.py", "--repeats", "0"), "must be at least 1"),
-        (("corruption_sheet.py", "nowhere/sheet.png", "--image-size", "32"), "nowhere"),
+        (("benchmark.py", "data", "--image-size", "8"), "`image_size` must be"),
+        (("benchmark.py", "data", "--repeats", "0"), "must be at least 1"),
+        (
+            ("benchmark.py", "corruption-sheet", "nowhere/sheet.png", "--image-size", "32"),
+            "nowhere",
+        ),
     ],
 )
 def test_the_scripts_refuse_in_one_line(words, message):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advaug.datasets import Faces300W, faces_300w, write_pts
+from advaug.datasets import Faces300W, write_pts
+from advaug.datasets.readers import faces_300w
 from advaug.errors import DatasetError
 from advaug.schemes import FACE_68
 

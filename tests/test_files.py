@@ -2,7 +2,7 @@
 
 import pytest
 
-from advaug._files import whole_file
+from advaug.base.files import whole_file
 
 
 def test_a_file_has_its_name_only_when_all_is_written(tmp_path):

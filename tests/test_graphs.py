@@ -8,7 +8,7 @@ from torch.optim.lr_scheduler import StepLR
 from toys import HeatmapToy, differences, heatmap_batch, snapshot, tiny_adversary
 
 from advaug import HeatmapTask
-from advaug.isolation import private_randomness
+from advaug.step.loan import private_randomness
 from advaug.training import CapturedStep, graphs
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

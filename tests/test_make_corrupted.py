@@ -22,9 +22,10 @@ from advaug.augment.corruptions import (
     corrupt,
 )
 from advaug.cli import main
-from advaug.datasets import PtsFolder, corrupted, read_pts
-from advaug.datasets.corrupted import make_corrupted
+from advaug.datasets import PtsFolder, read_pts
 from advaug.datasets.crop import landmark_box
+from advaug.datasets.writers import corrupted
+from advaug.datasets.writers.corrupted import make_corrupted
 from advaug.errors import DatasetError
 
 __all__ = ["source"]  # a fixture

@@ -10,9 +10,9 @@ from test_masks import face, picture
 
 from advaug.augment.masks import RENDERER_VERSION, STYLES, render_mask
 from advaug.cli import main
-from advaug.datasets import masked as masked_module
 from advaug.datasets import read_pts, write_pts
-from advaug.datasets.masked import make_masked
+from advaug.datasets.writers import masked as masked_module
+from advaug.datasets.writers.masked import make_masked
 from advaug.errors import DatasetError
 
 NAMES = ("a.png", "deep/er/b.jpg", "deep/C.PNG")

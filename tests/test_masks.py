@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from advaug.augment._mask_render import _coverage
 from advaug.augment.masks import STYLES, add_masks, draw_style, render_mask
+from advaug.augment.masks.render import _coverage
 from advaug.errors import ShapeError
 from advaug.schemes import FACE_68
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lab.experiment import Experiment, Recipe
+from lab.pose import read_pose
 from PIL import Image
 from scipy.io import savemat
 
@@ -14,8 +16,6 @@ from advaug.datasets import SyntheticPeople
 from advaug.errors import DatasetError
 from advaug.schemes import COCO_17, COCO_NAMES, MPII_16
 from advaug.training import InMemoryLandmarks
-from advaug.training.experiment import Experiment, Recipe
-from advaug.training.pose import read_pose
 
 SIDE = 64
 

@@ -4,10 +4,8 @@ import argparse
 import io
 import json
 import os
-import runpy
 import signal
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +13,11 @@ import torch
 from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lab.benchmarks import input as input_benchmark
+from lab.codecs import HeatmapCodec
+from lab.experiment import Recipe, add_arguments, experiment_from, run
+from lab.faces import read_faces
+from lab.trainer import Trainer, TrainingConfig
 from PIL import Image
 from torch.overrides import TorchFunctionMode
 from torch.utils.data import Subset
@@ -33,10 +36,8 @@ from advaug.datasets.cut import (
 from advaug.detectors import HourglassNet
 from advaug.errors import DatasetError, ShapeError
 from advaug.schemes import FACE_68
-from advaug.training import HeatmapCodec, InMemoryLandmarks, Trainer, TrainingConfig, streaming
-from advaug.training.data import StepOrder
-from advaug.training.experiment import Recipe, add_arguments, experiment_from, run
-from advaug.training.faces import read_faces
+from advaug.training import InMemoryLandmarks, streaming
+from advaug.training.loading import StepOrder
 from advaug.training.streaming import StreamedLandmarks, hold_or_stream
 
 SIDE = 32
@@ -381,11 +382,10 @@ def test_a_negative_number_of_workers_is_refused():
 
 @pytest.mark.parametrize("markdown", [False, True])
 def test_the_benchmark_prints_a_rate_for_every_part(monkeypatch, capsys, markdown):
-    script = Path(__file__).parents[1] / "examples" / "benchmark_input.py"
     tiny = "--pictures 1 --image-size 32 --batch-size 2 --workers 0 --repeats 1 --no-detector"
     words = [*tiny.split(), *(["--markdown"] if markdown else [])]
-    monkeypatch.setattr(sys, "argv", [script.name, *words])
-    assert runpy.run_path(str(script))["main"]() == 0
+    monkeypatch.setattr(sys, "argv", ["benchmark.py input", *words])
+    assert input_benchmark.main() == 0
     lines = capsys.readouterr().out.strip().splitlines()
     rates = [float(line.strip("| ").split()[-1].replace(",", "")) for line in lines[-8:]]
     assert len(lines) == 8 + 1 + markdown

@@ -14,6 +14,16 @@ import pytest
 import torch
 from accelerate import Accelerator
 from filelock import FileLock
+from lab.codecs import HeatmapCodec
+from lab.problem import Problem
+from lab.study import Arm, Over, Together, parse_variant
+from lab.study.benchmark import corruption_conditions, hold_conditions
+from lab.study.cost import Costs
+from lab.study.own import CHANGES, ChangedAugmentation
+from lab.study.report import MEASURES, Row, _robustness, write_report
+from lab.study.results import paired, read_results
+from lab.study.runs import Study
+from lab.trainer import Trainer, TrainingConfig
 from safetensors.torch import load_file
 from scipy.stats import ttest_rel
 from torch import nn
@@ -25,15 +35,7 @@ from advaug.baselines import AdvMix, SecondCopy
 from advaug.datasets import SyntheticFaces
 from advaug.detectors import HourglassNet
 from advaug.schemes import FACE_68
-from advaug.training import HeatmapCodec, InMemoryLandmarks, Trainer, TrainingConfig
-from advaug.training.problem import Problem
-from advaug.training.study import Arm, Over, Together, parse_variant
-from advaug.training.study.benchmark import corruption_conditions, hold_conditions
-from advaug.training.study.cost import Costs
-from advaug.training.study.own import CHANGES, ChangedAugmentation
-from advaug.training.study.report import MEASURES, Row, _robustness, write_report
-from advaug.training.study.results import paired, read_results
-from advaug.training.study.runs import Study
+from advaug.training import InMemoryLandmarks
 
 study = importlib.import_module("study")  # of the folder `examples`
 TINY = (

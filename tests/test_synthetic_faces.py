@@ -7,9 +7,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from advaug.datasets import LandmarkSample, SyntheticFaces, synthetic_faces
-from advaug.datasets._face_head import Pose
-from advaug.datasets._face_parts import build_parts
+from advaug.datasets import LandmarkSample, SyntheticFaces
+from advaug.datasets.synthetic.faces import dataset as synthetic_faces
+from advaug.datasets.synthetic.faces.head import Pose
+from advaug.datasets.synthetic.faces.parts import build_parts
 from advaug.schemes import FACE_68
 
 SPLITS = ("train", "val", "hard")

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from advaug.datasets import SyntheticPeople
-from advaug.datasets import synthetic_people as room
-from advaug.datasets._body_pose import sample_body
+from advaug.datasets.synthetic.people import dataset as room
+from advaug.datasets.synthetic.people.pose import sample_body
 from advaug.schemes import COCO_17, COCO_NAMES
 
 INDEX = {name: number for number, name in enumerate(COCO_NAMES)}

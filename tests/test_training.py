@@ -7,15 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 from accelerate import Accelerator
-
-from advaug import HeatmapTask, SampleAdaptiveAdversary, decode_heatmaps
-from advaug.augment import HandcraftedAugmentation
-from advaug.datasets import LandmarkSample
-from advaug.detectors import HourglassNet
-from advaug.evaluation.evaluate import evaluate
-from advaug.schemes import FACE_68
-from advaug.training import HeatmapCodec, InMemoryLandmarks, Trainer, TrainingConfig
-from advaug.training.experiment import (
+from lab.codecs import HeatmapCodec
+from lab.experiment import (
     PAPER,
     Experiment,
     Recipe,
@@ -24,7 +17,16 @@ from advaug.training.experiment import (
     add_arguments,
     experiment_from,
 )
-from advaug.training.problem import Problem
+from lab.problem import Problem
+from lab.trainer import Trainer, TrainingConfig
+
+from advaug import HeatmapTask, SampleAdaptiveAdversary, decode_heatmaps
+from advaug.augment import HandcraftedAugmentation
+from advaug.datasets import LandmarkSample
+from advaug.detectors import HourglassNet
+from advaug.evaluation.evaluate import evaluate
+from advaug.schemes import FACE_68
+from advaug.training import InMemoryLandmarks
 
 SIDE = 32
 SMALL = Recipe(steps=7, batch_size=3, image_size=SIDE, learning_rate=1e-3)

@@ -10,7 +10,7 @@ from kornia.geometry.linalg import transform_points
 from kornia.geometry.transform import warp_affine
 from torch import Tensor
 
-from advaug._precision import full_precision
+from advaug.base.precision import full_precision
 
 __all__ = ["change_where", "inside", "move", "send"]
 

@@ -19,9 +19,10 @@ from kornia.enhance import (
 from kornia.geometry.transform import get_affine_matrix2d
 from torch import Tensor, nn
 
-from advaug._precision import full_precision
-from advaug.augment import _checks
 from advaug.augment._geometry import change_where, inside, move, send
+from advaug.base.checks import check_ranges, check_rgb, check_within, require_floating
+from advaug.base.precision import full_precision
+from advaug.errors import ShapeError
 
 __all__ = ["HandcraftedAugmentation", "Target"]
 
@@ -99,14 +100,14 @@ class HandcraftedAugmentation(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _checks.check_within(0, 1, flip=flip, rotation_probability=rotation_probability)
-        _checks.check_within(0, 1, probability=probability, translation=translation)
-        _checks.check_within(0, 1, brightness=brightness)
-        _checks.check_within(0, 180, rotation=rotation)
-        _checks.check_within(0, 0.5, hue=hue)
-        _checks.check_within(0, math.inf, noise=noise)
-        _checks.check_ranges(scale=scale, contrast=contrast, saturation=saturation)
-        _checks.check_permutation(flip_permutation, flip)
+        check_within(0, 1, flip=flip, rotation_probability=rotation_probability)
+        check_within(0, 1, probability=probability, translation=translation)
+        check_within(0, 1, brightness=brightness)
+        check_within(0, 180, rotation=rotation)
+        check_within(0, 0.5, hue=hue)
+        check_within(0, math.inf, noise=noise)
+        check_ranges(scale=scale, contrast=contrast, saturation=saturation)
+        _check_permutation(flip_permutation, flip)
         self.flip_permutation = None if flip_permutation is None else torch.tensor(flip_permutation)
         self.flip = flip
         self.rotation = rotation
@@ -140,9 +141,9 @@ class HandcraftedAugmentation(nn.Module):
             ShapeError: If a shape is not one of those above or the batches differ.
             TypeError: If `images` or `target` is not floating point, or `visible` not bool.
         """
-        _checks.check_images(images)
+        check_rgb(images, floating=True)
         main, visible = target if isinstance(target, (tuple, list)) else (target, None)
-        _checks.check_target(main, visible, len(images), self.flip_permutation)
+        _check_target(main, visible, len(images), self.flip_permutation)
         size = (images.shape[-2], images.shape[-1])
         changes = self._draw(len(images), size)
         changed = move(_recolour(images, changes.colours), changes.flip, changes.matrix, size)
@@ -223,3 +224,62 @@ def _recolour(images: Tensor, colours: Tensor) -> Tensor:
         return images
 
     return change_where(needed.any(0), adjusted, images)
+
+
+def _check_target(
+    main: Tensor, visible: Tensor | None, batch: int, permutation: Tensor | None
+) -> None:
+    """Raise unless `main` holds the landmarks or heatmaps of `batch` samples, and `visible` fits.
+
+    Args:
+        main: Landmarks `(B, N, 2)` or heatmaps `(B, N, h, w)`.
+        visible: `(B, N)` bool.
+        batch: Number of samples.
+        permutation: `(N,)`, which landmark takes whose label after a mirror.
+    """
+    if main.ndim not in (3, 4) or (main.ndim == 3 and main.shape[-1] != 2):
+        msg = (
+            "`target` must be landmarks (B, N, 2) or heatmaps (B, N, h, w), but got "
+            f"{tuple(main.shape)}. Pass `visible` as the second of a pair."
+        )
+        raise ShapeError(msg)
+    number = main.shape[1] if permutation is None else len(permutation)
+    if main.shape[:2] != (batch, number):
+        msg = (
+            f"`target` must have {batch} samples of {number} landmarks, as `images` and "
+            f"`flip_permutation` have, but got {tuple(main.shape)}. Use the permutation of "
+            "the data's own landmark scheme."
+        )
+        raise ShapeError(msg)
+    require_floating("target", main, "Convert it with `.float()`.")
+    if visible is None:
+        return
+    if visible.shape != main.shape[:2]:
+        msg = (
+            f"`visible` must have shape {tuple(main.shape[:2])}, but got "
+            f"{tuple(visible.shape)}. Give one value per landmark."
+        )
+        raise ShapeError(msg)
+    if visible.dtype != torch.bool:
+        msg = f"`visible` must be bool, but got {visible.dtype}. Convert it with `.bool()`."
+        raise TypeError(msg)
+
+
+def _check_permutation(permutation: Sequence[int] | None, flip: float) -> None:
+    """Raise unless a `flip` above 0 has its permutation of labels, which undoes itself."""
+    if permutation is None:
+        if flip > 0:
+            msg = (
+                f"`flip_permutation` must be given for a `flip` above 0, but got flip={flip} and "
+                "None. Pass the scheme's, such as `FACE_68.flip_permutation`, or `flip=0`."
+            )
+            raise ValueError(msg)
+        return
+    count = len(permutation)
+    valid = all(0 <= image < count for image in permutation)
+    if not valid or any(permutation[permutation[index]] != index for index in range(count)):
+        msg = (
+            "`flip_permutation` must be a permutation that undoes itself, but got one that does "
+            "not. Give for every landmark the index of its mirror image."
+        )
+        raise ValueError(msg)

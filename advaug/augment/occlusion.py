@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from advaug.augment._checks import check_images, check_seeds
 from advaug.augment._random import hash_integers, uniform
+from advaug.base.checks import check_rgb, check_seeds
 
 __all__ = ["RandomOcclusion", "occlude"]
 
@@ -117,7 +117,7 @@ def occlude(
     """
     _check_options(coverage, kinds)
     seeds = torch.as_tensor(seeds).cpu()
-    check_images(images)
+    check_rgb(images, floating=True)
     check_seeds(seeds, len(images))
     keys = hash_integers(seeds)
     drawn = uniform(keys, _COLUMNS).double()

@@ -9,21 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from advaug._checks import (
+from advaug.base.checks import (
     check_error,
     check_images,
     check_not_negative,
     check_target_tensors,
-    check_task,
     check_values,
 )
-from advaug._distributed import broadcast
-from advaug._precision import widen, without_graph
-from advaug.batch_norm import BatchNormPolicy, BatchNorms
-from advaug.functional import structure_map
-from advaug.isolation import Detector, private_randomness, unwrapped
+from advaug.base.distributed import broadcast
+from advaug.base.precision import widen, without_graph
+from advaug.functional import SEMANTIC_THRESHOLD, structure_map
 from advaug.pixels import PixelSpec
-from advaug.tasks import LandmarkTask
+from advaug.step.batch_norm import BatchNormPolicy, BatchNorms
+from advaug.step.loan import Detector, private_randomness, unwrapped
+from advaug.tasks import LandmarkTask, check_task
 
 __all__ = ["Call", "Defence", "DefenceOptions", "Example"]
 
@@ -122,7 +121,8 @@ class Defence(nn.Module):
     Args:
         task: What the detector's output means.
         pixels: How the detector wants its pictures; `images` are given that way.
-        batch_norm: `"isolated"`, `"running"`, `"shared"` or `"split"`; see `advaug.batch_norm`.
+        batch_norm: `"isolated"`, `"running"`, `"shared"` or `"split"`; see
+            `advaug.step.batch_norm`.
         weight: Weight of the loss beside the caller's, in the place of the adversary's β.
         loss_weight: Fits the task's error to the scale of the caller's criterion, as the
             adversary's: beside `torch.nn.MSELoss()` use `1 / 65536` for a `HeatmapTask`.
@@ -229,7 +229,7 @@ class Defence(nn.Module):
         if self._reads(images.device):
             size = (images.shape[-2], images.shape[-1])
             structure = structure_map(self.task.landmark_heatmaps(target, size))
-            check_values(widen(self.pixels.to_unit(images)), structure)
+            check_values(widen(self.pixels.to_unit(images)), structure, SEMANTIC_THRESHOLD)
 
     def _open(self, detector: Detector, images: Tensor, target: Any) -> Call:  # noqa: ANN401 # the task's
         clean = widen(self.pixels.to_unit(images.detach()))

@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from advaug._precision import widen
+from advaug.base.checks import describe
+from advaug.base.precision import widen
 from advaug.tasks import (
     CoordinateTask,
     HeatmapTask,
     LandmarkTask,
-    describe,
     split_target,
     stages_of,
 )

@@ -12,7 +12,7 @@ from kornia.augmentation.auto.autoaugment.autoaugment import imagenet_policy
 from torch import Tensor
 from torch.distributions import Dirichlet
 
-from advaug._precision import full_precision
+from advaug.base.precision import full_precision
 
 __all__ = ["AugMix", "Erasing", "PhotometricAutoAugment", "PhotometricOperations"]
 

@@ -5,16 +5,16 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from advaug._distributed import average
-from advaug._layers import Norm
-from advaug._precision import widen
-from advaug._unet import UNet
-from advaug.augment._checks import check_within
+from advaug.base.checks import check_within
+from advaug.base.distributed import average
+from advaug.base.precision import widen
 from advaug.baselines._defence import Call, Defence, DefenceOptions, Example, adam
 from advaug.baselines._distance import Distance, distance_of
 from advaug.baselines._photometric import PhotometricAutoAugment
-from advaug.isolation import Detector, borrowed
-from advaug.stepping import Stepper
+from advaug.networks.layers import Norm
+from advaug.networks.unet import UNet
+from advaug.step.loan import Detector, borrowed
+from advaug.step.stepping import Stepper
 from advaug.tasks import CoordinateTask, HeatmapTask, LandmarkTask, split_target
 
 __all__ = ["AdvMix", "MixingNet"]

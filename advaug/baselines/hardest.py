@@ -4,10 +4,10 @@ from typing import Unpack
 
 import torch
 
-from advaug._checks import check_error
-from advaug.appearance import RandomAppearance
+from advaug.base.checks import check_error
 from advaug.baselines._defence import Call, Defence, DefenceOptions, Example
 from advaug.tasks import LandmarkTask
+from advaug.view.appearance import RandomAppearance
 
 __all__ = ["HardestAppearance"]
 

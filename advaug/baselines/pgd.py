@@ -6,7 +6,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from advaug.augment._checks import check_within
+from advaug.base.checks import check_within
 from advaug.baselines._defence import Call, Defence, DefenceOptions, Example
 from advaug.tasks import LandmarkTask
 

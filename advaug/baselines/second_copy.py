@@ -5,11 +5,11 @@ from typing import Any, Self, Unpack
 
 from torch import Tensor
 
-from advaug.appearance import RandomAppearance
 from advaug.augment import HandcraftedAugmentation
 from advaug.baselines._defence import Call, Defence, DefenceOptions, Example
 from advaug.baselines._photometric import AugMix, Erasing, PhotometricOperations
 from advaug.tasks import LandmarkTask
+from advaug.view.appearance import RandomAppearance
 
 __all__ = ["SecondCopy"]
 

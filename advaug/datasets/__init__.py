@@ -1,13 +1,13 @@
 """Readers of annotated pictures; each gives `LandmarkSample`s to a PyTorch `DataLoader`."""
 
-from advaug.datasets.coco_keypoints import CocoKeypoints
-from advaug.datasets.faces_300w import Faces300W
-from advaug.datasets.mpii import Mpii
-from advaug.datasets.pts import read_pts, write_pts
-from advaug.datasets.pts_folder import PtsFolder
+from advaug.datasets.readers.coco_keypoints import CocoKeypoints
+from advaug.datasets.readers.faces_300w import Faces300W
+from advaug.datasets.readers.mpii import Mpii
+from advaug.datasets.readers.pts import read_pts, write_pts
+from advaug.datasets.readers.pts_folder import PtsFolder
 from advaug.datasets.sample import LandmarkSample
-from advaug.datasets.synthetic_faces import SyntheticFaces
-from advaug.datasets.synthetic_people import SyntheticPeople
+from advaug.datasets.synthetic.faces.dataset import SyntheticFaces
+from advaug.datasets.synthetic.people.dataset import SyntheticPeople
 
 __all__ = [
     "CocoKeypoints",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from advaug._precision import full_precision
+from advaug.base.precision import full_precision
 from advaug.datasets.crop import SquareCrop
 
 __all__ = ["CutSample", "Cuts", "cut_square", "pack_cuts", "request_reduced", "resample_cuts"]

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from advaug._precision import full_precision
+from advaug.base.precision import full_precision
 
 __all__ = ["sample_patches"]
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from advaug._files import whole_file
+from advaug.base.files import whole_file
 
 __all__ = ["SavedModule"]
 

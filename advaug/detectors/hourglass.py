@@ -7,7 +7,7 @@ the maps back to the size of the picture, two 1 x 1 convolutions make the heatma
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advaug.detectors._checks import check_at_least_one, check_divisible, check_images
+from advaug.base.checks import check_at_least_one, check_divisible, check_rgb
 from advaug.detectors._weights import SavedModule
 
 __all__ = ["HourglassNet"]
@@ -87,7 +87,7 @@ class HourglassNet(SavedModule):
         Raises:
             ShapeError: If `images` has another shape than the class asks for.
         """
-        check_images(images)
+        check_rgb(images)
         check_divisible(images, self.size_divisor)
         carried = self.stem(images)
         stages: list[Tensor] = []

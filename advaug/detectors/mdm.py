@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
-from advaug._precision import widen
-from advaug._shapes import vector
-from advaug.detectors._checks import check_at_least_one, check_images
+from advaug.base.checks import check_at_least_one, check_rgb
+from advaug.base.precision import widen
+from advaug.base.shapes import vector
 from advaug.detectors._patches import sample_patches
 from advaug.detectors._weights import SavedModule
 from advaug.errors import ShapeError
@@ -134,7 +134,7 @@ class MDM(SavedModule):
             ShapeError: If `images` or `boxes` have another shape than the class asks for.
             ValueError: If a box is empty or not finite.
         """
-        check_images(images)
+        check_rgb(images)
         landmarks, unit = self._start(images, boxes)
         state = images.new_zeros(len(images), self.hidden)
         guesses: list[Tensor] = []

@@ -13,8 +13,8 @@ import torch
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
-from advaug._precision import full_precision
-from advaug.detectors._checks import check_at_least_one, check_divisible, check_images
+from advaug.base.checks import check_at_least_one, check_divisible, check_rgb
+from advaug.base.precision import full_precision
 from advaug.detectors._weights import SavedModule
 from advaug.errors import ShapeError
 from advaug.heatmaps import resize_heatmaps, resize_landmarks
@@ -137,7 +137,7 @@ class TimmHeatmapNet(SavedModule):
             return cls(**arguments)
 
     def _check(self, images: Tensor) -> None:
-        check_images(images)
+        check_rgb(images)
         size = (images.shape[-2], images.shape[-1])
         name = self.arguments["backbone"]
         if self.fixed_size is not None and size != (self.fixed_size, self.fixed_size):

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from advaug._precision import widen
+from advaug.base.precision import widen
 from advaug.errors import ShapeError
 from advaug.schemes import SCHEMES
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advaug.datasets.people import read_json
+from advaug.datasets.readers.people import read_json
 from advaug.errors import ShapeError
 from advaug.evaluation.evaluate import Errors
 from advaug.evaluation.metrics import Normalizer, landmark_errors

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from advaug._files import whole_file
 from advaug.adversary import AdversarialBatch
+from advaug.base.files import whole_file
 from advaug.evaluation.evaluate import Errors
 from advaug.evaluation.metrics import ced
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["format_table", "plot_ced", "plot_curves", "plot_gallery"]
 
@@ -61,7 +64,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 def plot_ced(results: Mapping[str, Mapping[str, Errors]], path: Path) -> None:
     """Cumulative error distributions, one panel a condition, one curve a run."""
     conditions = list(next(iter(results.values())))
-    figure = Figure(figsize=(4 * len(conditions), 3.6), layout="constrained")
+    figure = _figure((4 * len(conditions), 3.6))
     limit = 0.25
     thresholds = torch.linspace(0, limit, 251)
     for axes, name in zip(
@@ -92,7 +95,7 @@ def plot_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: Pa
         return  # a run too short for a single point
     columns = 3
     rows = -(-len(names) // columns)
-    figure = Figure(figsize=(4.2 * columns, 2.6 * rows), layout="constrained")
+    figure = _figure((4.2 * columns, 2.6 * rows))
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes in panels[len(names) :]:
         axes.axis("off")
@@ -126,7 +129,7 @@ def plot_gallery(images: Tensor, attack: AdversarialBatch, path: Path, *, count:
         f"perturbation × {PERTURBATION_GAIN:g}": 0.5 + PERTURBATION_GAIN * attack.perturbation,
         "adversarial I_adv": images + attack.perturbation,
     }
-    figure = Figure(figsize=(1.7 * count + 0.5, 1.75 * len(rows) + 0.3), layout="constrained")
+    figure = _figure((1.7 * count + 0.5, 1.75 * len(rows) + 0.3))
     panels = figure.subplots(len(rows), count, squeeze=False)
     for axes_row, (title, row) in zip(panels, rows.items(), strict=True):
         for axes, picture in zip(axes_row, row, strict=False):
@@ -139,7 +142,13 @@ def plot_gallery(images: Tensor, attack: AdversarialBatch, path: Path, *, count:
     _save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: "Figure", path: Path) -> None:
     """Write a PNG that has its name only when it is whole."""
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
+
+
+def _figure(size: tuple[float, float]) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=size, layout="constrained")

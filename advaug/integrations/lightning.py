@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.optim import LBFGS
 
 from advaug.adversary import SampleAdaptiveAdversary
-from advaug.isolation import Detector, modules_of
-from advaug.tasks import describe
+from advaug.base.checks import describe
+from advaug.step.loan import Detector, modules_of
 
 __all__ = ["AdversaryCallback"]
 

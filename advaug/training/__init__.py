@@ -1,20 +1,7 @@
-"""The trainer that the examples share. Needs the extra `examples`."""
+"""What your own trainer can take: pictures in memory or streamed, and captured steps."""
 
-from advaug.training.codecs import Codec, CoordinateCodec, HeatmapCodec
-from advaug.training.data import Batch, InMemoryLandmarks, TrainingPictures
 from advaug.training.graphs import CapturedStep
+from advaug.training.loading import Batch, InMemoryLandmarks, TrainingPictures
 from advaug.training.streaming import StreamedLandmarks
-from advaug.training.trainer import Trainer, TrainingConfig
 
-__all__ = [
-    "Batch",
-    "CapturedStep",
-    "Codec",
-    "CoordinateCodec",
-    "HeatmapCodec",
-    "InMemoryLandmarks",
-    "StreamedLandmarks",
-    "Trainer",
-    "TrainingConfig",
-    "TrainingPictures",
-]
+__all__ = ["Batch", "CapturedStep", "InMemoryLandmarks", "StreamedLandmarks", "TrainingPictures"]

@@ -10,7 +10,7 @@ from torch import Tensor, distributed
 from torch.optim import Optimizer
 
 from advaug.adversary import SampleAdaptiveAdversary
-from advaug.isolation import private_randomness
+from advaug.step.loan import private_randomness
 
 __all__ = ["CapturedStep"]
 

@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, get_worker_info
@@ -13,7 +12,13 @@ from advaug.datasets import LandmarkSample
 from advaug.datasets.cut import Cuts, CutSample, pack_cuts, resample_cuts
 from advaug.datasets.pictures import CroppedPictures
 from advaug.errors import DatasetError, ShapeError
-from advaug.training.data import Batch, InMemoryLandmarks, StepOrder, TrainingPictures, mean_shape
+from advaug.training.loading import (
+    Batch,
+    InMemoryLandmarks,
+    StepOrder,
+    TrainingPictures,
+    mean_shape,
+)
 
 __all__ = ["StreamedLandmarks", "hold_or_stream"]
 
@@ -54,6 +59,8 @@ def _total_memory(device: torch.device) -> int:
     """Bytes that a device has."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
+    import psutil
+
     return psutil.virtual_memory().total
 
 

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from toys import HeatmapToy, differences, heatmap_batch, snapshot, tiny_adversary, tiny_attacker
 
 from advaug import HeatmapTask, ShapeError
-from advaug._distributed import average
+from advaug.base.distributed import average
 
 WORLD, STEPS, LONG = 2, 5, 20
 POLICIES = ("isolated", "split")

@@ -1,0 +1,1 @@
+"""What every room stands on: checks, shapes, precision, files, processes, the SSIM map."""

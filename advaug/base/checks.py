@@ -1,0 +1,285 @@
+"""Every check of what callers pass that more than one file makes, and the words of its error.
+
+A check that belongs to one option lives with that option.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advaug.base.precision import widen
+from advaug.errors import ShapeError
+
+__all__ = [
+    "check_at_least_one",
+    "check_choice",
+    "check_divisible",
+    "check_error",
+    "check_images",
+    "check_not_negative",
+    "check_ranges",
+    "check_rgb",
+    "check_seeds",
+    "check_target_tensors",
+    "check_values",
+    "check_within",
+    "describe",
+    "require_axes",
+    "require_floating",
+    "require_same_shape",
+]
+
+PIXEL_TOLERANCE = 0.05  # beyond rounding, half precision and the overshoot of a bicubic resize
+SSIM_WINDOW = 11  # pixels: the side of the window of Eq. 9
+
+
+def describe(value: Any) -> str:  # noqa: ANN401 # that is its job
+    """A value's type and shape in a few words, for error messages."""
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)}"
+    if isinstance(value, dict):
+        return f"a dict with the keys {list(value)}"
+    if isinstance(value, tuple | list):
+        parts = ", ".join(describe(part) for part in value[:4])
+        return f"a {type(value).__name__} of {len(value)}: {parts}"
+    return f"a {type(value).__name__}"
+
+
+def require_axes(name: str, tensor: Tensor, axes: str) -> None:
+    """Raise unless `tensor` has as many axes as `axes`, such as "(B, N, 2)", names."""
+    if tensor.ndim != axes.count(",") + 1:
+        msg = f"`{name}` must be {axes}, but got {tuple(tensor.shape)}."
+        raise ShapeError(msg)
+
+
+def require_same_shape(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+    """Raise unless two tensors have one shape."""
+    if tensor.shape != other.shape:
+        msg = (
+            f"`{name}` must have the shape of {other_name}, {tuple(other.shape)}, but got "
+            f"{tuple(tensor.shape)}."
+        )
+        raise ShapeError(msg)
+
+
+def require_floating(name: str, values: Tensor, fix: str) -> None:
+    """Raise unless `values` is floating point."""
+    if not values.is_floating_point():
+        msg = f"`{name}` must be floating point, but got {values.dtype}. {fix}"
+        raise TypeError(msg)
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...], more: str = "") -> None:
+    """Raise on an unknown word, naming the known ones."""
+    if value not in choices:
+        msg = f"`{name}` must be one of {choices}{more}, but got {value!r}."
+        raise ValueError(msg)
+
+
+def check_not_negative(**options: object) -> None:
+    """Raise on a number that is negative or NaN, and on anything else but modules, words, None."""
+    for name, value in options.items():
+        if isinstance(value, int | float) and not value >= 0:
+            msg = f"`{name}` must not be negative, but got {value}."
+            raise ValueError(msg)
+        if name == "reconstruction_weight" and isinstance(value, str):
+            msg = (
+                f"`{name}` must be a number or a ReconstructionController, but got {value!r}. "
+                "Leave it out for the default controller."
+            )
+            raise TypeError(msg)
+
+
+def check_at_least_one(**counts: int) -> None:
+    """Raise unless each of `counts`, by the name of its argument, is positive."""
+    for name, count in counts.items():
+        if count < 1:
+            msg = f"`{name}` must be at least 1, but got {count}. Choose a positive number."
+            raise ValueError(msg)
+
+
+def check_within(low: float, high: float, **values: float) -> None:
+    """Raise unless each of `values` is from `low` to `high`."""
+    for name, value in values.items():
+        if not low <= value <= high:
+            msg = f"`{name}` must be from {low} to {high}, but got {value}. Choose one in between."
+            raise ValueError(msg)
+
+
+def check_ranges(**ranges: tuple[float, float]) -> None:
+    """Raise unless each of `ranges` is a pair of factors above 0, the smaller one first."""
+    for name, (low, high) in ranges.items():
+        if not 0 < low <= high < math.inf:
+            msg = (
+                f"`{name}` must be a pair of factors above 0, the smaller one first, but got "
+                f"{(low, high)}. Choose (1, 1) to turn it off."
+            )
+            raise ValueError(msg)
+
+
+def check_seeds(seeds: Tensor, batch: int) -> None:
+    """Raise unless `seeds` holds one integer for each of `batch` pictures."""
+    if seeds.shape != (batch,) or seeds.is_floating_point():
+        msg = (
+            f"`seeds` must be {batch} integers, one per picture, but got "
+            f"{seeds.dtype} of shape {tuple(seeds.shape)}. Use the pictures' indices."
+        )
+        raise ShapeError(msg)
+
+
+def check_rgb(images: Tensor, *, floating: bool = False) -> None:
+    """Raise unless `images` is a batch of RGB pictures, and floating point where that is asked."""
+    if images.ndim != 4 or images.shape[1] != 3:
+        msg = (
+            f"`images` must have shape (B, 3, H, W), but got {tuple(images.shape)}. "
+            "Give a batch of RGB pictures."
+        )
+        raise ShapeError(msg)
+    if floating:
+        require_floating("images", images, "Divide them by 255.")
+
+
+def check_divisible(images: Tensor, divisor: int) -> None:
+    """Raise unless height and width of `images` are divisible by `divisor`."""
+    height, width = images.shape[-2:]
+    if height % divisor or width % divisor:
+        fitting = (-(-height // divisor) * divisor, -(-width // divisor) * divisor)
+        msg = (
+            f"`images` must have a height and width divisible by {divisor}, but got "
+            f"{(height, width)}. Pad or resize to {fitting}."
+        )
+        raise ShapeError(msg)
+
+
+def check_images(images: Any, reference: Tensor) -> None:  # noqa: ANN401 # that is what it checks
+    """Raise unless `images` is a batch that a network with parameter `reference` can take."""
+    if not isinstance(images, Tensor):
+        msg = f"`images` must be a tensor (B, 3, H, W), but got {describe(images)}."
+        raise TypeError(msg)
+    if images.ndim != 4 or images.shape[1] != 3 or images.shape[0] == 0:
+        msg = f"`images` must be (B, 3, H, W) with B >= 1, but got {tuple(images.shape)}."
+        raise ShapeError(msg)
+    if not images.is_floating_point():
+        msg = (
+            f"`images` must be floating point, but got {images.dtype}. "
+            "For 0..255 use `images.float() / 255`."
+        )
+        raise TypeError(msg)
+    if images.device != reference.device:
+        msg = (
+            f"`images` must be on the adversary's device, {reference.device}, but got "
+            f"{images.device}. Move one: `adversary.to(images.device)`."
+        )
+        raise ValueError(msg)
+    if min(images.shape[-2:]) < SSIM_WINDOW:
+        msg = (
+            f"`images` must have sides of at least {SSIM_WINDOW} pixels, the window of SSIM, but "
+            f"got {tuple(images.shape[-2:])}. Use larger pictures."
+        )
+        raise ShapeError(msg)
+    if widen(images).dtype != reference.dtype:
+        msg = (
+            f"`images` must fit the adversary's {reference.dtype}, but got {images.dtype}. "
+            "Use `images.float()` and an adversary in float32, under autocast if you like."
+        )
+        raise TypeError(msg)
+
+
+def check_target_tensors(target: Any, images: Tensor) -> None:  # noqa: ANN401 # any task's target
+    """Raise unless every tensor of the target has the images' batch size, device and dtype."""
+    for value in _tensors(target):
+        if value.device != images.device:
+            msg = (
+                f"`target` must be on the device of `images`, {images.device}, but got "
+                f"{value.device}. Use `target.to(images.device)`."
+            )
+            raise ValueError(msg)
+        # A list may hold a target for each picture.
+        whole = not isinstance(target, list)
+        if whole and (value.ndim == 0 or value.shape[0] != images.shape[0]):
+            msg = (
+                f"`target` must have the batch size of `images`, {images.shape[0]}, but got "
+                f"{tuple(value.shape)}."
+            )
+            raise ShapeError(msg)
+        if value.dtype == torch.float64 != images.dtype:
+            msg = (
+                f"`target` must not be wider than the {images.dtype} of `images`, but got "
+                f"{value.dtype}. Use `target.float()`."
+            )
+            raise TypeError(msg)
+
+
+def _tensors(value: Any) -> list[Tensor]:  # noqa: ANN401 # any nesting
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, tuple | list):
+        return [tensor for part in value for tensor in _tensors(part)]
+    return []
+
+
+def check_values(images: Tensor, structure: Tensor, threshold: float) -> None:
+    """Raise where pictures are not in `[0, 1]` or no landmark is to be seen.
+
+    Reads the values back from the device: one synchronisation.
+
+    Args:
+        images: In `[0, 1]`, after the PixelSpec.
+        structure: Structure map S of the batch.
+        threshold: Of the semantic mask: S stays below it where no landmark is visible.
+    """
+    low, high, bottom, top = torch.stack(
+        [images.amin(), images.amax(), structure.amin(), structure.amax()]
+    ).tolist()
+    if not low >= -PIXEL_TOLERANCE or not high <= 1 + PIXEL_TOLERANCE:  # `not`, for NaN
+        fix = "Look for the step that made it."
+        if high > 2 and low >= 0:
+            fix = "Divide 0..255 pictures by 255."
+        elif low < 0:
+            fix = "For pictures normalised for a detector pass `pixels=PixelSpec(mean, std)`."
+        msg = f"`images` must be in [0, 1], but got values from {low:.4g} to {high:.4g}. {fix}"
+        raise ValueError(msg)
+    if not (bottom == bottom and top == top):
+        msg = "`target` must be finite where a landmark is visible, but got NaN."
+        raise ValueError(msg)
+    if bottom < -PIXEL_TOLERANCE or top > 1 + PIXEL_TOLERANCE:
+        msg = (
+            "`target` must give heatmaps in [0, 1] with peak 1, but got values from "
+            f"{bottom:.4g} to {top:.4g}. Divide by the peak."
+        )
+        raise ValueError(msg)
+    if top < threshold:
+        msg = (
+            "`target` must show at least one visible landmark in the batch, but the highest value "
+            f"of all heatmaps is {top:.4g}. Leave such batches out; if the landmarks are there, "
+            "check that they are in pixels of the picture and that heatmaps have peak 1."
+        )
+        raise ValueError(msg)
+
+
+def check_error(error: Any, batch: int, *, read: bool) -> None:  # noqa: ANN401 # any task's result
+    """Raise unless a task's error is `(B,)`, differentiable and, if it may be `read`, finite.
+
+    Where gradients are disabled it need not be differentiable.
+    """
+    if not isinstance(error, Tensor) or error.shape != (batch,):
+        msg = (
+            f"the task's error must be one value per sample, ({batch},), but got {describe(error)}."
+        )
+        raise ShapeError(msg)
+    if torch.is_grad_enabled() and not error.requires_grad:
+        msg = (
+            "the detector's output must carry a graph to its input, but its error has none. Do "
+            "not run the detector under `no_grad`, and do not detach its output."
+        )
+        raise ValueError(msg)
+    if read and not bool(error.detach().isfinite().all()):
+        msg = (
+            "the detector's output must be finite, but its error on the adversarial pictures is "
+            "not. Lower its learning rate or clip its gradients."
+        )
+        raise ValueError(msg)

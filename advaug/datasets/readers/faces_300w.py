@@ -1,0 +1,196 @@
+"""300W (Sagonas et al. 2013): the folders of the organisers, the usual splits, their boxes.
+
+Expected under the root, in any case of the letters: `afw`, `helen/trainset`, `helen/testset`,
+`lfpw/trainset`, `lfpw/testset`, `ibug`, and optionally `Bounding Boxes` with the organisers' six
+`bounding_boxes_*.mat`. A split is a choice of folders; no list files are needed.
+"""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from advaug.datasets.pictures import Box, CroppedPictures
+from advaug.datasets.readers.pairs import (
+    FilePair,
+    check_pairs,
+    find_pairs,
+    match_key,
+    report_problems,
+)
+from advaug.errors import DatasetError
+
+__all__ = ["Faces300W"]
+
+Split = Literal["train", "common", "challenging", "full"]
+Boxes = Literal["auto", "detector", "landmarks"]
+
+PART_COUNTS = {
+    "afw": 337,
+    "helen/trainset": 2000,
+    "lfpw/trainset": 811,
+    "helen/testset": 330,
+    "lfpw/testset": 224,
+    "ibug": 135,
+}
+SPLIT_PARTS: dict[Split, tuple[str, ...]] = {
+    "train": ("afw", "helen/trainset", "lfpw/trainset"),
+    "common": ("helen/testset", "lfpw/testset"),
+    "challenging": ("ibug",),
+    "full": ("helen/testset", "lfpw/testset", "ibug"),
+}
+
+
+class Faces300W(CroppedPictures):
+    """300W with 68 landmarks: 3148 pictures to train on, 554 common and 135 challenging to test.
+
+    The face is cropped to the square around its box whose side is the box's diagonal. The box is
+    that of the organisers' detector (`bb_detector`), which the paper uses. Mirrored copies
+    (`*_mirror.*`), which the archive of dlib adds, are passed over.
+
+    Args:
+        root: The folder that holds `afw`, `helen`, `lfpw` and `ibug`.
+        split: "train" (3148), "common" (554), "challenging" (135) or "full" (689).
+        image_size: Side of the square samples, in pixels.
+        boxes: "detector" for the organisers' boxes, "landmarks" for the tight box of the
+            landmarks, "auto" for the organisers' in every folder whose `.mat` file is there. Those
+            need scipy.
+        skip_broken: Leave broken or missing files out, with one warning, instead of raising.
+
+    Attributes:
+        paths: The picture files in the order of the samples.
+        scheme: The 68-point scheme.
+
+    Raises:
+        DatasetError: If pictures are missing or any file is broken; the message lists all of them
+            and says which folder has how many of how many.
+        ValueError: If `split` or `boxes` is none of the above.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: Split = "train",
+        *,
+        image_size: int = 256,
+        boxes: Boxes = "auto",
+        skip_broken: bool = False,
+    ) -> None:
+        _require_one_of("split", split, get_args(Split))
+        _require_one_of("boxes", boxes, get_args(Boxes))
+        root = Path(root)
+        pairs: list[FilePair] = []
+        problems: list[str] = []
+        for part in SPLIT_PARTS[split]:
+            found, unpaired = _find_part(root, part)
+            boxed, unboxed = _with_boxes(root, part, found, boxes)
+            pairs += boxed
+            problems += unpaired + unboxed
+        pictures, broken = check_pairs(pairs, num_landmarks=68)
+        report_problems(root, problems + broken, len(pictures), skip_broken=skip_broken)
+        super().__init__(pictures, image_size=image_size, num_landmarks=68)
+
+
+def _require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        message = f"`{name}` must be one of {', '.join(allowed)}, but got {value!r}. Pass one."
+        raise ValueError(message)
+
+
+def _find_part(root: Path, part: str) -> tuple[list[FilePair], list[str]]:
+    """Match the files of one folder of 300W; too few or too many of them is a problem."""
+    expected = PART_COUNTS[part]
+    folder = _find_folder(root, part)
+    if folder is None:
+        return [], [
+            f"`{root / part}` must have {expected} pictures, but got no such folder. "
+            "Unpack that part of 300W there."
+        ]
+    pairs, problems = find_pairs(folder)
+    pairs = [pair for pair in pairs if not match_key(pair.picture.name).endswith("_mirror")]
+    if len(pairs) != expected:
+        problems.append(
+            f"`{folder}` must have {expected} pictures with a `.pts` file, but got {len(pairs)} of "
+            f"{expected}. Unpack that part of 300W again."
+        )
+    return pairs, problems
+
+
+def _find_folder(root: Path, part: str) -> Path | None:
+    """Walk down `part` whatever the case of its letters; the exact spelling goes first."""
+    folder = root
+    for name in part.split("/"):
+        matches = [child for child in _folders(folder) if child.name.lower() == name]
+        if not matches:
+            return None
+        folder = max(matches, key=lambda child: child.name == name)
+    return folder
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(child for child in folder.iterdir() if child.is_dir()) if folder.is_dir() else []
+
+
+def _with_boxes(
+    root: Path, part: str, pairs: list[FilePair], boxes: Boxes
+) -> tuple[list[FilePair], list[str]]:
+    """Give each pair the organisers' box; a picture that their file leaves out is a problem."""
+    name = f"bounding_boxes_{part.replace('/', '_')}.mat"
+    path = None if boxes == "landmarks" else _find_box_file(root, name)
+    if path is None and boxes == "detector":
+        message = (
+            f"`{root}` must have `Bounding Boxes/{name}`, but got no such file. "
+            'Unpack the organisers\' boxes there, or pass `boxes="landmarks"`.'
+        )
+        raise DatasetError(message)
+    if path is None:
+        return pairs, []
+    by_key = _read_boxes(path)
+    boxed: list[FilePair] = []
+    problems: list[str] = []
+    for pair in pairs:
+        box = by_key.get(match_key(pair.picture.name))
+        if box is None:
+            problems.append(
+                f"`{pair.picture}` must have a box in `{path}`, but got none under its name. "
+                'Pass `boxes="landmarks"` to do without that file.'
+            )
+        else:
+            boxed.append(replace(pair, box=box))
+    return boxed, problems
+
+
+def _find_box_file(root: Path, name: str) -> Path | None:
+    """Look for a `.mat` file in `Bounding Boxes`, `bounding_boxes_...` and the like."""
+    folders = [f for f in _folders(root) if match_key(f.name.lower()).startswith("bounding")]
+    files = [file for folder in folders for file in sorted(folder.rglob("*.mat"))]
+    return next((file for file in files if file.name.lower() == name), None)
+
+
+def _read_boxes(path: Path) -> dict[str, Box]:
+    """Read the organisers' detector boxes, by the key of the picture's name; 0-based.
+
+    The variable `bounding_boxes` is a row of cells, each a struct of `imgName`, `bb_detector` and
+    `bb_ground_truth` (the tight box of the landmarks); boxes are `[xmin ymin xmax ymax]`, 1-based.
+    """
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        message = (
+            f"scipy must be installed to read `{path}`, but got: {error}. Run "
+            '`pip install scipy`, or pass `boxes="landmarks"`.'
+        )
+        raise ImportError(message) from error
+    boxes: dict[str, Box] = {}
+    try:
+        for cell in loadmat(path)["bounding_boxes"].ravel():
+            record = cell.ravel()[0]
+            x_min, y_min, x_max, y_max = (record["bb_detector"].ravel().astype(float) - 1).tolist()
+            boxes[match_key(str(record["imgName"].item()))] = (x_min, y_min, x_max, y_max)
+    except Exception as error:  # scipy raises many kinds on a broken file
+        message = (
+            f"`{path}` must be the organisers' file of boxes, but got {type(error).__name__}: "
+            f'{error}. Download it again, or pass `boxes="landmarks"`.'
+        )
+        raise DatasetError(message) from error
+    return boxes

@@ -1,0 +1,72 @@
+"""A folder of pictures with a `.pts` file beside each."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from advaug.datasets.pictures import CroppedPictures
+from advaug.datasets.readers.pairs import FilePair, check_pairs, find_pairs, report_problems
+
+__all__ = ["PtsFolder"]
+
+
+class PtsFolder(CroppedPictures):
+    """Pictures of a folder, at any depth, each with a `.pts` file of the same stem beside it.
+
+    Every file is read once here, so that a broken one shows before anything is trained: `.pts`
+    files are parsed and pictures decoded to their end. Hidden files are passed over.
+
+    Args:
+        root: The folder. Pictures are `.jpg`, `.jpeg` or `.png`, in either case.
+        image_size: Side of the square samples, in pixels.
+        num_landmarks: N, which every `.pts` file must have.
+        boxes: Box of each picture's face, x_min, y_min, x_max, y_max in its pixels, 0-based, by
+            its path relative to `root` (with `/`). None takes the tight box of the landmarks.
+        skip_broken: Leave broken files out, with one warning, instead of raising.
+
+    Attributes:
+        paths: The picture files in the order of the samples, sorted by their path.
+        scheme: What the landmarks mean, by their number; None where no face scheme has as many.
+
+    Raises:
+        DatasetError: If the folder has no usable picture, or if any file is broken; the message
+            lists all of them.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        image_size: int = 256,
+        num_landmarks: int = 68,
+        boxes: Mapping[str, ArrayLike] | None = None,
+        skip_broken: bool = False,
+    ) -> None:
+        root = Path(root)
+        pairs, problems = find_pairs(root)
+        if boxes is not None:
+            pairs, unboxed = _with_boxes(pairs, boxes, root)
+            problems += unboxed
+        pictures, broken = check_pairs(pairs, num_landmarks)
+        report_problems(root, problems + broken, len(pictures), skip_broken=skip_broken)
+        super().__init__(pictures, image_size=image_size, num_landmarks=num_landmarks)
+
+
+def _with_boxes(
+    pairs: list[FilePair], boxes: Mapping[str, ArrayLike], root: Path
+) -> tuple[list[FilePair], list[str]]:
+    """Give each pair its box; a picture without one is a problem."""
+    boxed: list[FilePair] = []
+    problems: list[str] = []
+    for pair in pairs:
+        name = pair.picture.relative_to(root).as_posix()
+        if name in boxes:
+            x_min, y_min, x_max, y_max = np.asarray(boxes[name], dtype=np.float64).tolist()
+            boxed.append(replace(pair, box=(x_min, y_min, x_max, y_max)))
+        else:
+            problems.append(f"`boxes` must have a box for {name!r}, but got none. Add it.")
+    return boxed, problems

@@ -1,0 +1,1 @@
+"""Data sets that are drawn on demand, with exact landmarks."""

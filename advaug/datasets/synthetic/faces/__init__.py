@@ -1,0 +1,1 @@
+"""Rendered faces with 68 exact landmarks."""

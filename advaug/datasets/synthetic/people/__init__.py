@@ -1,0 +1,1 @@
+"""Drawn people with 17 exact keypoints."""

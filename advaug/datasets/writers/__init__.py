@@ -1,0 +1,1 @@
+"""Write changed copies of a folder of annotated pictures."""

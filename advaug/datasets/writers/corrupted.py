@@ -1,0 +1,130 @@
+"""The corruption benchmark out of any folder of annotated faces; the landmarks are kept."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from advaug.augment.corruptions import (
+    BENCHMARK,
+    BENCHMARK_VERSION,
+    CORRUPTIONS,
+    SEVERITIES,
+    Square,
+    check_kinds,
+    check_severities,
+    corrupt,
+)
+from advaug.datasets.crop import SquareCrop
+from advaug.datasets.readers.pairs import report_problems
+from advaug.datasets.writers.copies import (
+    FaceFile,
+    check_folders,
+    known_pictures,
+    read_faces,
+    seed_of,
+    write_copies,
+)
+
+__all__ = ["make_corrupted"]
+
+
+def make_corrupted(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    *,
+    kinds: Sequence[str] = tuple(CORRUPTIONS),
+    severities: Sequence[int] = SEVERITIES,
+    seed: int = 0,
+    skip_broken: bool = False,
+) -> int:
+    """Corrupt every face of a folder of pictures with `.pts` files (68 points).
+
+    The same tree appears under `destination/KIND/SEVERITY` for every kind and severity, each with
+    `manifest.json`: the benchmark's version, the settings, and the seed and size of every picture.
+    Pictures keep their size; strengths are relative to the square around the face that the readers
+    crop, whose side is the diagonal of the landmarks' box. A copy follows from the picture, its
+    landmarks, its path relative to `source` and `seed`, so neither order nor company matters.
+
+    Every file is replaced whole. A second call makes what is missing, other kinds included.
+
+    Args:
+        source: The folder to read, at any depth.
+        destination: The folder to write: a new or empty one, or an earlier call's.
+        kinds: Names of `advaug.augment.corruptions.CORRUPTIONS`.
+        severities: From 1 to 5.
+        seed: Of the whole set; 0 or more.
+        skip_broken: Leave broken pictures out, with one warning, instead of raising.
+
+    Returns:
+        How many pictures this call has written; those already there are not counted.
+
+    Raises:
+        DatasetError: If any file of `source` is broken (the message lists all of them), or if a
+            folder of `destination` holds something else than the same settings' pictures.
+        ValueError: For an unknown kind or severity, a negative seed, or a destination within the
+            source.
+    """
+    source, destination = Path(source), Path(destination)
+    check_kinds(kinds)
+    check_severities(severities)
+    check_folders(source, destination, seed)
+    folders = [(kind, severity) for kind in kinds for severity in severities]
+    # All of them are looked into before any is written.
+    known = {
+        (kind, severity): known_pictures(
+            _folder(destination, kind, severity), _settings(kind, severity, seed)
+        )
+        for kind, severity in folders
+    }
+    faces, problems = read_faces(source)
+    report_problems(source, problems, len(faces), skip_broken=skip_broken)
+    entries = [(face, face.entry(seed_of(face.name, seed))) for face in faces]
+    return sum(
+        write_copies(
+            _folder(destination, kind, severity),
+            _settings(kind, severity, seed),
+            known[kind, severity],
+            entries,
+            lambda face, image, kind=kind, severity=severity: _corrupted(
+                image, face, kind, severity, seed_of(face.name, seed)
+            ),
+        )
+        for kind, severity in folders
+    )
+
+
+def _folder(destination: Path, kind: str, severity: int) -> Path:
+    return destination / kind / str(severity)
+
+
+def _settings(kind: str, severity: int, seed: int) -> dict[str, Any]:
+    return {
+        "benchmark": BENCHMARK,
+        "version": BENCHMARK_VERSION,
+        "kind": kind,
+        "severity": severity,
+        "seed": seed,
+    }
+
+
+def _corrupted(
+    image: Image.Image, face: FaceFile, kind: str, severity: int, seed: int
+) -> Image.Image:
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+    # Of the crop only its place matters, not its resolution.
+    crop = SquareCrop.from_box(face.picture.box, image_size=1)
+    corrupted = corrupt(
+        pixels,
+        kind,
+        severity,
+        seeds=[seed],
+        landmarks=torch.from_numpy(face.picture.landmarks)[None],
+        square=Square(crop.left, crop.top, crop.side),
+    )
+    levels = (255 * corrupted[0]).round().byte().permute(1, 2, 0)
+    return Image.fromarray(levels.contiguous().numpy())

@@ -1,0 +1,72 @@
+"""Masked-300W out of any folder of annotated faces: the pictures masked, the landmarks kept."""
+
+import os
+from pathlib import Path
+
+from PIL import Image
+
+from advaug.augment.masks import RENDERER_VERSION, STYLES, draw_style, render_mask
+from advaug.datasets.readers.pairs import report_problems
+from advaug.datasets.writers.copies import (
+    FaceFile,
+    check_folders,
+    known_pictures,
+    read_faces,
+    seed_of,
+    write_copies,
+)
+
+__all__ = ["make_masked"]
+
+
+def make_masked(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    *,
+    style: str | None = None,
+    seed: int = 0,
+    skip_broken: bool = False,
+) -> int:
+    """Mask every face of a folder of pictures with `.pts` files (68 points).
+
+    The same tree appears under `destination`: each picture under its name and in its format, each
+    `.pts` file copied byte for byte, and `manifest.json` with the renderer's version, the settings
+    and the seed, style and size of every picture. A picture's mask follows from its pixels, its
+    landmarks, its path relative to `source` and `seed`, so neither order nor company matters.
+
+    Every file is replaced whole. A second call with the same settings makes what is missing.
+
+    Args:
+        source: The folder to read, at any depth.
+        destination: The folder to write: a new or empty one, or an earlier call's.
+        style: One of `advaug.augment.masks.STYLES`; None draws one for each picture.
+        seed: Of the whole set; 0 or more.
+        skip_broken: Leave broken pictures out, with one warning, instead of raising.
+
+    Returns:
+        How many pictures this call has written; those already there are not counted.
+
+    Raises:
+        DatasetError: If any file of `source` is broken (the message lists all of them), or if
+            `destination` holds something else than the same settings' pictures.
+        ValueError: For an unknown style, a negative seed, or a destination within the source.
+    """
+    source, destination = Path(source), Path(destination)
+    if style is not None and style not in STYLES:
+        message = f"`style` must be one of {', '.join(STYLES)}, but got {style!r}. Choose one."
+        raise ValueError(message)
+    check_folders(source, destination, seed)
+    settings = {"renderer": RENDERER_VERSION, "seed": seed, "style": style}
+    known = known_pictures(destination, settings)
+
+    def style_of(face: FaceFile) -> str:
+        return style or draw_style(seed_of(face.name, seed))
+
+    def mask(face: FaceFile, image: Image.Image) -> Image.Image:
+        own = seed_of(face.name, seed)
+        return render_mask(image, face.picture.landmarks, style=style_of(face), seed=own)
+
+    faces, problems = read_faces(source)
+    report_problems(source, problems, len(faces), skip_broken=skip_broken)
+    entries = [(face, face.entry(seed_of(face.name, seed), style=style_of(face))) for face in faces]
+    return write_copies(destination, settings, known, entries, mask)

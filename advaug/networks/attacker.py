@@ -1,0 +1,88 @@
+"""The structure-guided attacker A(I, S, z) of [SAAT], section 3.2: a pix2pix U-Net."""
+
+import torch
+from torch import Tensor
+
+from advaug.networks.layers import Norm
+from advaug.networks.unet import UNet
+
+__all__ = ["UNetAttacker"]
+
+
+class UNetAttacker(UNet):
+    """U-Net from a picture, its structure map and noise to a perturbation.
+
+    Follows pix2pix (see `advaug.networks.unet`) up to the tanh. The last layer starts small, so
+    that an untrained attacker barely perturbs.
+
+    Where it differs from [SAAT]: the defaults are lighter (a twentieth of the cost), and normalise
+    each sample alone; `UNetAttacker.paper()` is the published size.
+
+    Args:
+        image_size: Side of the square pictures, or `(height, width)`: halved as often as both
+            sides allow, eight times at most. By default five times, for any size divisible by 32.
+        base_width: Channels of the first layer.
+        norm: `"group"` or `"batch"`.
+        dropout: Probability of dropout in the three innermost decoder layers, also when sampling.
+        structure: False leaves out the structure map (Table 7, "w/o S").
+        strength: Largest perturbation, in image units; 1 in the paper.
+        coarse: The U-Net works on pictures halved so often, and its perturbation is enlarged
+            bilinearly: nothing finer than a stroke of make-up, and for 1 a fifth of the operations.
+            0 in the paper.
+
+    Attributes:
+        depth: How often the picture is halved.
+    """
+
+    role = "attacker"
+
+    def __init__(
+        self,
+        image_size: int | tuple[int, int] | None = None,
+        *,
+        base_width: int = 32,
+        norm: Norm = "group",
+        dropout: float = 0.0,
+        structure: bool = True,
+        strength: float = 1.0,
+        coarse: int = 1,
+    ) -> None:
+        super().__init__(
+            3 + int(structure) + 1,
+            3,
+            image_size,
+            base_width=base_width,
+            norm=norm,
+            dropout=dropout,
+            coarse=coarse,
+        )
+        self.structure = structure
+        self.strength = strength
+
+    @classmethod
+    def paper(
+        cls, image_size: int | tuple[int, int] = 256, *, structure: bool = True
+    ) -> "UNetAttacker":
+        """The attacker in the size of [SAAT]: 54,416,003 parameters at 256 px."""
+        return cls(
+            image_size, base_width=64, norm="batch", dropout=0.5, structure=structure, coarse=0
+        )
+
+    def forward(self, images: Tensor, structure: Tensor | None, noise: Tensor) -> Tensor:
+        """Perturbation for each picture, the second term of Eq. 2.
+
+        Args:
+            images: I, `(B, 3, H, W)` in `[0, 1]`.
+            structure: S, `(B, 1, H, W)`; None for an attacker built with `structure=False`.
+            noise: z, `(B, 1, H, W)`, standard normal.
+
+        Returns:
+            `(B, 3, H, W)` in `(-strength, strength)`, to be added to the pictures.
+
+        Raises:
+            ShapeError: If the pictures cannot be halved often enough.
+        """
+        guides = [structure] if self.structure and structure is not None else []
+        noise = 2**self.coarse * noise  # of unit variance where the picture has been halved
+        features = torch.cat([images, *guides, noise], dim=1)
+        return self.strength * torch.tanh(self.maps(features))

@@ -1,0 +1,150 @@
+"""The U-Net of pix2pix (Isola et al., CVPR 2017), for networks that give a map per picture."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from advaug.errors import ShapeError
+from advaug.networks.layers import Norm, initialise_like_pix2pix, norm_layer
+
+__all__ = ["UNet"]
+
+WIDEST = 8  # the deepest layers of pix2pix are 8 times as wide as its first
+LIGHT_DEPTH = 5
+DEEPEST = 8
+
+
+class UNet(nn.Module):
+    """4 x 4 convolutions of stride 2, LeakyReLU 0.2, skip connections.
+
+    There is no normalisation on the innermost layer, which may be a single pixel. The last layer
+    starts small. Abstract: a subclass says what goes in and what the maps mean.
+
+    Args:
+        channels: Of the input.
+        outputs: Channels of the output.
+        image_size: Side of the square pictures, or `(height, width)`: halved as often as both
+            sides allow, eight times at most. None for five times.
+        base_width: Channels of the first layer.
+        norm: `"group"` or `"batch"`.
+        dropout: Probability of dropout in the three innermost decoder layers, also when sampling.
+        coarse: How often the picture is halved before the first layer, by averaging, and the maps
+            are doubled after the last, bilinearly.
+
+    Attributes:
+        depth: How often the picture is halved.
+        role: The argument under which a user gives such a network.
+    """
+
+    role: ClassVar[str]
+
+    def __init__(
+        self,
+        channels: int,
+        outputs: int,
+        image_size: int | tuple[int, int] | None,
+        *,
+        base_width: int,
+        norm: Norm,
+        dropout: float,
+        coarse: int = 0,
+    ) -> None:
+        super().__init__()
+        self.coarse = coarse
+        self.depth = LIGHT_DEPTH if image_size is None else _depth_for(image_size, coarse)
+        levels = self.depth - coarse
+        widths = [base_width * min(2**level, WIDEST) for level in range(levels)]
+        self.down = nn.ModuleList()
+        for level, width in enumerate(widths):
+            inner = level in (0, levels - 1)
+            self.down.append(_down(channels, width, None if inner else norm, first=level == 0))
+            channels = width
+        self.up = nn.ModuleList()
+        for level in reversed(range(1, levels)):
+            drop = dropout if level >= levels - 3 else 0.0
+            self.up.append(_up(channels, widths[level - 1], norm, drop))
+            channels = 2 * widths[level - 1]
+        self.last = nn.ConvTranspose2d(channels, outputs, 4, stride=2, padding=1)
+        self.apply(initialise_like_pix2pix)
+        nn.init.normal_(self.last.weight, std=1e-3)
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Raise where pictures of `(height, width)` cannot be halved `depth` times.
+
+        Raises:
+            ShapeError: With the next size that can.
+        """
+        step = 2**self.depth
+        if any(side % step or side == 0 for side in size):
+            fit = tuple(-(-side // step) * step or step for side in size)
+            msg = (
+                f"`images` must have a height and width divisible by {step}, which the {self.role} "
+                f"halves {self.depth} times, but got {tuple(size)}. Pad or resize to {fit}, or "
+                f"build a shallower one with `{self.role}={type(self).__name__}(image_size)`."
+            )
+            raise ShapeError(msg)
+
+    def maps(self, features: Tensor) -> Tensor:
+        """`(B, outputs, H, W)`, unbounded, from `(B, channels, H, W)`.
+
+        Raises:
+            ShapeError: If the input cannot be halved often enough.
+        """
+        size = (features.shape[-2], features.shape[-1])
+        self.check_size(size)
+        if self.coarse:
+            features = nn.functional.avg_pool2d(features, 2**self.coarse)
+        skips: list[Tensor] = []
+        for layer in self.down:
+            features = layer(features)
+            skips.append(features)
+        skips.pop()
+        for layer in self.up:
+            features = torch.cat([layer(features), skips.pop()], dim=1)
+        maps = self.last(torch.relu(features))
+        return nn.functional.interpolate(maps, size, mode="bilinear") if self.coarse else maps
+
+
+def _depth_for(image_size: int | tuple[int, int], coarse: int) -> int:
+    sides = (image_size, image_size) if isinstance(image_size, int) else image_size
+    depth = 0
+    while depth < DEEPEST and all(side >= 2 ** (depth + 1) for side in sides):
+        if any(side % 2 ** (depth + 1) for side in sides):
+            break
+        depth += 1
+    least = coarse + 2
+    if depth < least:
+        msg = (
+            f"`image_size` must be divisible by {2**least} at least, but got {image_size}. The "
+            "more often both sides can be halved, the deeper the U-Net: choose a multiple of 32."
+        )
+        raise ShapeError(msg)
+    return depth
+
+
+def _down(channels: int, width: int, norm: Norm | None, *, first: bool) -> nn.Sequential:
+    # Biases only where nothing after them takes the mean away; none at all in pix2pix's encoder.
+    layers: list[nn.Module] = [] if first else [nn.LeakyReLU(0.2)]
+    layers.append(nn.Conv2d(channels, width, 4, stride=2, padding=1, bias=False))
+    if norm is not None:
+        layers.append(norm_layer(norm, width))
+    return nn.Sequential(*layers)
+
+
+def _up(channels: int, width: int, norm: Norm, dropout: float) -> nn.Sequential:
+    layers: list[nn.Module] = [
+        nn.ReLU(),
+        nn.ConvTranspose2d(channels, width, 4, stride=2, padding=1, bias=False),
+        norm_layer(norm, width),
+    ]
+    if dropout:
+        layers.append(_AlwaysDropout(dropout))
+    return nn.Sequential(*layers)
+
+
+class _AlwaysDropout(nn.Dropout):
+    """Dropout as a source of noise, in training and in evaluation alike (pix2pix)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return nn.functional.dropout(input, self.p, training=True)

@@ -1,0 +1,1 @@
+"""One step's learning: losses and gradients, optimizer steps, and the loan of the detector."""

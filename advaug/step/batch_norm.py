@@ -1,0 +1,183 @@
+"""Which statistics BatchNorm uses and keeps for adversarial pictures."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
+
+from advaug.base.distributed import average
+from advaug.step.loan import Detector, batch_norms, borrowed, sharded
+
+__all__ = ["BATCH_NORM_POLICIES", "BatchNormPolicy", "BatchNorms"]
+
+BatchNormPolicy = Literal["isolated", "running", "shared", "split"]
+BATCH_NORM_POLICIES = ("isolated", "running", "shared", "split")
+
+
+class BatchNorms(nn.Module):
+    """Lend a detector to an adversarial pass under one of four policies.
+
+    Feeding back to the attacker never moves a statistic. In the defence, up to the end of the
+    forward (a detector that checkpoints its activations computes again in the caller's backward,
+    outside the loan, and needs `"shared"` or another normalisation than BatchNorm):
+
+    - `"isolated"`: adversarial pictures are normalised with their own batch statistics; the
+      running ones do not move.
+    - `"running"`: they are normalised with the running statistics, which do not move.
+    - `"shared"`: the literal paper; batch statistics, and the running ones move.
+    - `"split"`: a second set of BatchNorm parameters and statistics, as in AdvProp (Xie et al.,
+      CVPR 2020). The set lives here and is optimised here, with the gradients of the caller's
+      backward, at the beginning of the next step.
+
+    Args:
+        policy: One of the four.
+        optimizer: Makes an optimizer for the second set.
+
+    Raises:
+        ValueError: If the policy is unknown.
+    """
+
+    _anchor: Tensor
+
+    def __init__(
+        self,
+        policy: BatchNormPolicy,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+    ) -> None:
+        super().__init__()
+        if policy not in BATCH_NORM_POLICIES:
+            msg = f"`batch_norm` must be one of {BATCH_NORM_POLICIES}, but got {policy!r}."
+            raise ValueError(msg)
+        self.policy: BatchNormPolicy = policy
+        self._make_optimizer = optimizer
+        self._optimizer: Optimizer | None = None
+        self.second = nn.ModuleList()
+        self.register_buffer("_anchor", torch.empty(0), persistent=False)  # knows the device
+        self.register_load_state_dict_pre_hook(_create_from_checkpoint)
+
+    @contextlib.contextmanager
+    def feedback(self, detector: Detector) -> Iterator[None]:
+        """Run the detector to teach the attacker: nothing of anybody's moves."""
+        with self._lend(detector, keep_own=False, keep_second=False):
+            yield
+
+    @contextlib.contextmanager
+    def defence(self, detector: Detector) -> Iterator[None]:
+        """Run the detector to train it on adversarial pictures."""
+        with self._lend(detector, keep_own=self.policy == "shared", keep_second=True):
+            yield
+
+    @contextlib.contextmanager
+    def _lend(self, detector: Detector, *, keep_own: bool, keep_second: bool) -> Iterator[None]:
+        """Apply the policy; say which running statistics, the detector's or ours, may move."""
+        new = len(self.second) == 0
+        try:
+            with borrowed(detector, keep_buffers=keep_own) as modules:
+                norms = batch_norms(modules)
+                if self.policy == "running":
+                    _evaluate(norms)
+                if self.policy == "split":
+                    _check_whole(modules)
+                    self._install(norms, keep_buffers=keep_second)
+                yield
+        except BaseException:
+            if new:  # a detector that does not fit leaves no second set behind
+                self.second = nn.ModuleList()
+                self._optimizer = None
+            raise
+
+    def step(self) -> None:
+        """Update the second set with the gradients that the caller's backward left, if any."""
+        if self._optimizer is None:
+            return
+        parameters = [p for p in self.second.parameters() if p.grad is not None]
+        if parameters:
+            gradients = average([p.grad for p in parameters if p.grad is not None])
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                # The caller may scale its loss for float16 and skip a step that overflowed.
+                parameter.grad = gradient.nan_to_num(0.0, 0.0, 0.0)
+            self._optimizer.step()
+            self._optimizer.zero_grad(set_to_none=True)
+
+    def _install(self, norms: list[_BatchNorm], *, keep_buffers: bool) -> None:
+        if len(self.second) == 0:
+            self._create([_contents(norm) for norm in norms])
+        if len(self.second) != len(norms):
+            msg = (
+                f"`batch_norm='split'` holds a second set for {len(self.second)} BatchNorms, but "
+                f"the detector has {len(norms)}. Use one adversary a detector."
+            )
+            raise ValueError(msg)
+        for norm, twin in zip(norms, self.second, strict=True):
+            for name, parameter in twin.named_parameters():
+                norm._parameters[name] = parameter
+            for name, buffer in twin.named_buffers():
+                norm._buffers[name] = buffer if keep_buffers else buffer.clone()
+
+    def _create(self, contents: list[dict[str, Tensor]]) -> None:
+        """Start the second set from copies of the first."""
+        for content in contents:
+            twin = nn.Module()
+            for name, value in content.items():
+                copy = value.detach().clone()
+                if name in ("weight", "bias"):
+                    twin.register_parameter(name, nn.Parameter(copy))
+                else:
+                    twin.register_buffer(name, copy)
+            self.second.append(twin)
+        parameters = list(self.second.parameters())
+        self._optimizer = self._make_optimizer(parameters) if parameters else None
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """State of the second set's optimizer, and the gradients that wait for its next step."""
+        if self._optimizer is None:
+            return {}
+        gradients = [parameter.grad for parameter in self.second.parameters()]
+        return {"optimizer": self._optimizer.state_dict(), "gradients": gradients}
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Take up the second set where the state was taken."""
+        if self._optimizer is None or not state:
+            return
+        self._optimizer.load_state_dict(state["optimizer"])
+        for parameter, gradient in zip(self.second.parameters(), state["gradients"], strict=True):
+            parameter.grad = None if gradient is None else gradient.to(parameter.device).clone()
+
+
+def _create_from_checkpoint(
+    module: nn.Module, state_dict: Mapping[str, Any], prefix: str, *_: object
+) -> None:
+    """Make the second set that a checkpoint holds, before its values are read."""
+    assert isinstance(module, BatchNorms)
+    found: dict[int, dict[str, Tensor]] = {}
+    for key, value in state_dict.items():
+        if key.startswith(f"{prefix}second."):
+            index, name = key.removeprefix(f"{prefix}second.").split(".", 1)
+            found.setdefault(int(index), {})[name] = value.to(module._anchor.device)
+    if found and len(module.second) == 0:
+        module._create([found[index] for index in sorted(found)])
+
+
+def _check_whole(modules: list[nn.Module]) -> None:
+    if sharded(modules):
+        msg = (
+            "`batch_norm='split'` needs a detector whose parameters are whole, but FSDP2 "
+            "(`fully_shard`) has cut them up. Use `batch_norm='isolated'`, the default."
+        )
+        raise ValueError(msg)
+
+
+def _contents(norm: _BatchNorm) -> dict[str, Tensor]:
+    held = {**norm._parameters, **norm._buffers}
+    return {name: value for name, value in held.items() if value is not None}
+
+
+def _evaluate(norms: list[_BatchNorm]) -> None:
+    """Normalise with running statistics; where none are kept there is nothing to change."""
+    for norm in norms:
+        if norm.track_running_stats:
+            norm.training = False

@@ -1,0 +1,187 @@
+"""What one adversarial batch teaches: the losses of Eq. 4 to 7 and their gradients at I_adv."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from advaug import functional as saat
+from advaug.base.ssim import mean_over_region, ssim_map
+from advaug.report import Similarity
+from advaug.step.controller import ReconstructionController
+from advaug.step.stepping import Stepper
+
+__all__ = ["Due", "Scene", "Verdict", "combine", "judge", "pull_of", "trainable"]
+
+
+class Scene(NamedTuple):
+    """One batch and its adversarial twins.
+
+    Attributes:
+        clean: I, `(B, 3, H, W)` in `[0, 1]`.
+        structure: S, `(B, 1, H, W)`.
+        mask: M, `(B, 1, H, W)`.
+        perturbed: I_adv with its graph to the attacker.
+        adversarial: I_adv, a leaf where the gradients of all losses meet before one way back.
+        shown: I_adv as the detector sees it, with its graph to the leaf.
+    """
+
+    clean: Tensor
+    structure: Tensor
+    mask: Tensor
+    perturbed: Tensor
+    adversarial: Tensor
+    shown: Tensor
+
+
+class Due(NamedTuple):
+    """Who learns in a step."""
+
+    attacker: bool
+    discriminator: bool
+
+
+class Verdict(NamedTuple):
+    """What can be said of a scene without the detector.
+
+    Attributes:
+        similarity: SSIM, twice `(B,)`.
+        adversarial: L_A, `(B,)`; NaN where the discriminator was not asked.
+        reconstruction: L_R, `(B,)`.
+        discriminator: L_D, `(B,)`; NaN where the discriminator was not asked about I.
+        accuracy: How often the discriminator is right, any shape; NaN likewise.
+        pulls: Gradient at I_adv of L_R and L_A, as far as the attacker learns.
+        gradients: Of L_D, for the discriminator's parameters, as far as it learns.
+    """
+
+    similarity: Similarity
+    adversarial: Tensor
+    reconstruction: Tensor
+    discriminator: Tensor
+    accuracy: Tensor
+    pulls: dict[str, Tensor]
+    gradients: list[Tensor]
+
+
+def judge(
+    scene: Scene,
+    discriminator: nn.Module | None,
+    guide: Tensor | None,
+    stepper: Stepper,
+    *,
+    form: Literal["non_saturating", "minimax"],
+    weight: float,
+    due: Due,
+    update: bool,
+) -> Verdict:
+    """Measure a scene, and take the gradients that do not need the detector.
+
+    One pass of the discriminator over the adversarial pictures serves Eq. 4 and Eq. 5.
+
+    Args:
+        scene: Its `adversarial` requires a gradient where the attacker learns.
+        discriminator: D(I, S), or None.
+        guide: S for it, or None.
+        stepper: Scales losses under float16.
+        form: Of Eq. 4.
+        weight: Of L_A.
+        due: Who learns.
+        update: False asks for every loss and for no gradient.
+    """
+    clean, adversarial, mask = scene.clean, scene.adversarial, scene.mask
+    reconstruction = saat.semantic_reconstruction_loss(clean, adversarial, mask)
+    pulls = {}
+    if due.attacker:
+        pulls["reconstruction"] = pull_of(reconstruction, adversarial, stepper)
+    nothing = torch.full_like(reconstruction, 0.0 if discriminator is None else torch.nan)
+    verdict = Verdict(
+        _similarity(scene), nothing, reconstruction, nothing, nothing, pulls, gradients=[]
+    )
+    if discriminator is None or (update and not any(due)):
+        return verdict
+    fake = discriminator(adversarial, guide)
+    imitation = saat.attacker_adversarial_loss(fake, form=form)
+    verdict = verdict._replace(adversarial=imitation)
+    asked = due.discriminator or not update
+    if due.attacker:
+        # The graph stays where Eq. 5 shares it.
+        pulls["adversarial"] = pull_of(weight * imitation, adversarial, stepper, keep_graph=asked)
+    if not asked:
+        return verdict
+    real = discriminator(clean, guide)
+    loss = saat.discriminator_loss(real, fake)
+    gradients: list[Tensor] = []
+    if update and trainable(discriminator):
+        mean = stepper.scaled(loss.mean())
+        gradients += torch.autograd.grad(mean, trainable(discriminator), materialize_grads=True)
+    accuracy = torch.cat([real.detach() > 0, fake.detach() < 0]).float()
+    return verdict._replace(discriminator=loss, accuracy=accuracy, gradients=gradients)
+
+
+def combine(
+    verdict: Verdict,
+    push: Tensor,
+    *,
+    limit: float | None,
+    reconstruction_weight: float | ReconstructionController,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The terms of Eq. 7 as they pull at I_adv.
+
+    Args:
+        verdict: With the pulls of L_R and L_A.
+        push: Gradient of L_F at I_adv.
+        limit: Of L_A's norm relative to L_F's, in each sample, or None.
+        reconstruction_weight: Of L_R.
+
+    Returns:
+        The weighted gradient of each term, by name, and the weight of L_R, `(B,)`.
+    """
+    pulls = {"feedback": push, **verdict.pulls}
+    similarity, pull = verdict.similarity.semantic, pulls["reconstruction"]
+    if isinstance(reconstruction_weight, ReconstructionController):
+        weights = reconstruction_weight.weights(similarity, _norms(push), _norms(pull))
+    else:
+        weights = torch.full_like(similarity, reconstruction_weight)
+    pulls["reconstruction"] = pull * weights.view(-1, 1, 1, 1)
+    if limit is not None and "adversarial" in pulls:
+        # Sample by sample, so that it does not matter how pictures are split over processes.
+        pull = pulls["adversarial"]
+        most = (limit * _norms(push) / _norms(pull).clamp(min=1e-20)).clamp(max=1.0)
+        pulls["adversarial"] = pull * most.view(-1, 1, 1, 1)
+    return pulls, weights
+
+
+def _norms(pull: Tensor) -> Tensor:
+    """`(B,)`: how strong a gradient at I_adv is in each sample."""
+    return pull.flatten(1).norm(dim=1)
+
+
+def pull_of(
+    loss: Tensor, adversarial: Tensor, stepper: Stepper, *, keep_graph: bool = False
+) -> Tensor:
+    """Gradient of a loss's mean at I_adv.
+
+    Raises:
+        ValueError: If the loss does not depend on it.
+    """
+    mean = stepper.scaled(loss.mean())
+    (pull,) = torch.autograd.grad(mean, adversarial, retain_graph=keep_graph, allow_unused=True)
+    if pull is None:
+        msg = (
+            "the detector's output must carry a graph to its input, but its error does not "
+            "depend on the pictures. Do not detach them on the way through the detector."
+        )
+        raise ValueError(msg)
+    return pull
+
+
+def trainable(network: nn.Module | None) -> list[nn.Parameter]:
+    """The parameters of a network, if there is one, that learn."""
+    return [] if network is None else [p for p in network.parameters() if p.requires_grad]
+
+
+@torch.no_grad()
+def _similarity(scene: Scene) -> Similarity:
+    """SSIM of Eq. 9, over the whole of M * I and over the semantic regions, from one map."""
+    similarity = ssim_map(scene.mask * scene.clean, scene.mask * scene.adversarial)
+    return Similarity(similarity.mean(dim=(1, 2, 3)), mean_over_region(similarity, scene.mask))

@@ -1,0 +1,110 @@
+"""Optimizer steps of the attacker and the discriminator, apart from the caller's."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
+
+from advaug.step.loan import Detector, modules_of, sharded
+
+__all__ = ["Stepper", "overflowed"]
+
+
+class Stepper:
+    """Take optimizer steps from given gradients, with a loss scale of our own under float16.
+
+    The caller's scaler is never seen. Under float32 and bfloat16 nothing is scaled.
+    """
+
+    def __init__(self) -> None:
+        self._scaler: torch.amp.GradScaler | None = None
+        self._device = "cpu"
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss as it should be differentiated."""
+        if self._scaler is None and _in_float16(loss.device):
+            self._device = loss.device.type
+            self._scaler = torch.amp.GradScaler(self._device)
+        return loss if self._scaler is None else self._scaler.scale(loss)
+
+    def step(
+        self,
+        steps: Sequence[tuple[Optimizer, Sequence[nn.Parameter], Sequence[Tensor]]],
+        *,
+        spoiled: Tensor,
+    ) -> None:
+        """Step each optimizer with a gradient for each of its parameters, or none of them.
+
+        None where a gradient is not finite, in which case our own loss scale is lowered, or where
+        the step is `spoiled`, a scalar above 0, by what came in from outside.
+        """
+        for optimizer, parameters, gradients in steps:
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
+            if self._scaler is not None:
+                self._scaler.unscale_(optimizer)
+        broken = _broken([g for *_, gradients in steps for g in gradients], spoiled)
+        for optimizer, *_ in steps:
+            _step_unless(broken, optimizer)
+            optimizer.zero_grad(set_to_none=True)
+        if self._scaler is not None and steps:
+            self._scaler.update()
+        # Autocast may hold half-precision copies of the weights that have just moved.
+        torch.clear_autocast_cache()
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the loss scale; empty without one."""
+        if self._scaler is None:
+            return {}
+        return {"device": self._device, **self._scaler.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up the state of the loss scale."""
+        if state:
+            values = dict(state)
+            self._device = values.pop("device")
+            scaler = torch.amp.GradScaler(self._device)
+            scaler.load_state_dict(values)
+            self._scaler = scaler
+
+
+def overflowed(detector: Detector) -> Tensor | bool:
+    """Whether a gradient of the detector's weights is not finite, without waiting for the device.
+
+    Shards are not looked at: they are complete only after the backward.
+    """
+    modules = modules_of(detector)
+    if sharded(modules):
+        return False
+    weights = [weight for module in modules for weight in module.parameters(recurse=False)]
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    return get_total_norm(gradients).isfinite().logical_not() if gradients else False
+
+
+def _broken(gradients: Sequence[Tensor], spoiled: Tensor) -> Tensor:
+    """1.0 where a step must not be taken, else 0.0, without waiting for the device."""
+    sound = get_total_norm(gradients).isfinite() if gradients else torch.ones_like(spoiled).bool()
+    return (~sound | (spoiled > 0)).float()
+
+
+def _step_unless(broken: Tensor, optimizer: Optimizer) -> None:
+    """Step, or leave weights and optimizer as they are."""
+    if not getattr(optimizer, "_step_supports_amp_scaling", False):
+        if not bool(broken):  # waits for the device
+            optimizer.step()
+        return
+    # PyTorch's fused optimizers take the decision on the device, as GradScaler has them do.
+    fused: Any = optimizer
+    fused.grad_scale, fused.found_inf = None, broken
+    try:
+        optimizer.step()
+    finally:
+        del fused.grad_scale, fused.found_inf
+
+
+def _in_float16(device: torch.device) -> bool:
+    enabled = torch.is_autocast_enabled(device.type)
+    return enabled and torch.get_autocast_dtype(device.type) == torch.float16

@@ -1,0 +1,164 @@
+"""What happens to a picture between the attacker and the detector."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from kornia.filters import filter2d_separable
+from torch import Tensor, nn
+
+from advaug.base.precision import full_precision
+from advaug.errors import ShapeError
+
+__all__ = ["RandomAppearance", "seen_as"]
+
+
+class RandomAppearance(nn.Module):
+    """A cover, blur, noise, contrast, light and shade of chance, through which gradients flow.
+
+    Not in the paper, whose attacker works on the very pixels that the detector gets: what it draws
+    may hang on their values. Under a light of chance only that remains an attack which still is one
+    when it is darker, softer or noisier: the expectation over transformations of A. Athalye et al.,
+    "Synthesizing robust adversarial examples", ICML 2018. And part of it is hidden, as by random
+    erasing (Z. Zhong et al., AAAI 2020), since an attacker that paints on a picture hides little of
+    it; where we differ: the rectangle is tilted, and of one colour with a soft shade as often as of
+    noise, as things are that stand before a face. Pixels do not move, so landmarks hold. Nothing is
+    clamped, as the adversarial pictures are not.
+
+    Args:
+        cover: Smallest and largest side of the rectangle that hides a part of every sample, as a
+            part of the picture's longer side; None for no cover.
+        probability: With which each of the five changes below happens to a sample.
+        exposure: Smallest and largest factor of all values, drawn evenly on a log scale.
+        contrast: Smallest and largest factor about the picture's mean.
+        shade: How much of the light the darkest side shade takes, in `[0, 1]`.
+        blur: Largest standard deviation of the Gaussian blur, as a part of the picture's side.
+        noise: Largest standard deviation of the Gaussian noise.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Shape:
+        - images: `(B, C, H, W)` in about `[0, 1]`
+        - returns: the same
+    """
+
+    def __init__(
+        self,
+        *,
+        cover: tuple[float, float] | None = (0.2, 0.75),
+        probability: float = 0.5,
+        exposure: tuple[float, float] = (0.3, 1.6),
+        contrast: tuple[float, float] = (0.3, 1.5),
+        shade: float = 0.9,
+        blur: float = 0.025,
+        noise: float = 0.12,
+    ) -> None:
+        super().__init__()
+        for name, value in {"probability": probability, "shade": shade}.items():
+            if not 0 <= value <= 1:
+                msg = f"`{name}` must be within [0, 1], but got {value}."
+                raise ValueError(msg)
+        if cover is not None and not 0 < cover[0] <= cover[1] <= 1:
+            msg = (
+                f"`cover` must be (smallest, largest) within (0, 1], but got {cover}. For no cover "
+                "use None."
+            )
+            raise ValueError(msg)
+        for name, (least, most) in {"exposure": exposure, "contrast": contrast}.items():
+            if not 0 < least <= most:
+                msg = f"`{name}` must be (smallest, largest) above 0, but got {(least, most)}."
+                raise ValueError(msg)
+        for name, value in {"blur": blur, "noise": noise}.items():
+            if not value >= 0:
+                msg = f"`{name}` must be at least 0, but got {value}."
+                raise ValueError(msg)
+        self.cover = cover
+        self.probability = probability
+        self.exposure = exposure
+        self.contrast = contrast
+        self.shade = shade
+        self.blur = blur
+        self.noise = noise
+
+    @full_precision
+    def forward(self, images: Tensor) -> Tensor:
+        """Draw from PyTorch's global random state, which the adversary lends its own."""
+        if self.cover is not None:
+            images = _covered(images, *self.cover)
+        if self.blur > 0:
+            images = self._blurred(images)
+        # Before the light changes: noise of its own would drown what is dark.
+        deviation = self._draw(images, 0.0, self.noise, neutral=0.0)
+        images = images + deviation * torch.randn_like(images)
+        mean = images.mean(dim=(1, 2, 3), keepdim=True)
+        images = mean + (images - mean) * self._draw(images, *self.contrast, neutral=1.0)
+        low, high = map(math.log, self.exposure)
+        images = images * self._draw(images, low, high, neutral=0.0).exp()
+        return images * self._light_from_a_side(images)
+
+    def _draw(self, images: Tensor, low: float, high: float, *, neutral: float) -> Tensor:
+        """A value for each sample, `(B, 1, 1, 1)`; the neutral one where nothing happens."""
+        happens, where = torch.rand((2, len(images), 1, 1, 1), device=images.device)
+        value = low + (high - low) * where
+        return torch.where(happens < self.probability, value, neutral).to(images.dtype)
+
+    def _light_from_a_side(self, images: Tensor) -> Tensor:
+        """Factors `(B, 1, H, W)` that fall off softly across the picture, in any direction."""
+        depth = self._draw(images, 0.0, self.shade, neutral=0.0)
+        angle = 2 * math.pi * torch.rand_like(depth)
+        y, x = (torch.linspace(-1, 1, side, device=images.device) for side in images.shape[-2:])
+        across = angle.cos() * x + angle.sin() * y[:, None]
+        return 1 - depth * torch.sigmoid(4 * across)
+
+    def _blurred(self, images: Tensor) -> Tensor:
+        most = self.blur * max(images.shape[-2:])
+        radius = min(math.ceil(2.5 * most), min(images.shape[-2:]) - 1)
+        deviation = self._draw(images, 0.0, most, neutral=0.0).flatten(1)
+        steps = torch.arange(-radius, radius + 1, device=images.device)
+        # kornia's own kernels read the deviation to check it, for which a device is waited for.
+        kernel = torch.exp(-0.5 * (steps / deviation.clamp(min=0.1)) ** 2)
+        kernel = (kernel / kernel.sum(dim=1, keepdim=True)).to(images.dtype)
+        return filter2d_separable(images, kernel, kernel)
+
+
+def _covered(images: Tensor, least: float, most: float) -> Tensor:
+    """A tilted rectangle of a colour of its own, smooth or rough, before each picture."""
+    height, width = images.shape[-2:]
+    longer = max(height, width)
+    middle_y, middle_x = _uniform(images, 0, height), _uniform(images, 0, width)
+    angle = _uniform(images, 0, math.pi)
+    y = torch.arange(height, device=images.device).view(-1, 1) + 0.5 - middle_y
+    x = torch.arange(width, device=images.device) + 0.5 - middle_x
+    along, across = angle.cos() * y + angle.sin() * x, angle.cos() * x - angle.sin() * y
+    half_along, half_across = (_uniform(images, least, most) * longer / 2 for _ in range(2))
+    # In pixels from the edge, inwards; within half a pixel of it the cover is half transparent.
+    depth = torch.minimum(half_along - along.abs(), half_across - across.abs())
+    opacity = (depth + 0.5).clamp(0, 1)
+    shade = (_uniform(images, -0.6, 0.6) * along + _uniform(images, -0.6, 0.6) * across) / longer
+    rough = _uniform(images, 0, 0.4) * (_uniform(images, 0, 1) < 0.5)
+    colour = _uniform(images, 0, 1, channels=images.shape[1]) + shade
+    colour = (colour + rough * torch.randn_like(images)).clamp(0, 1)
+    return torch.lerp(images, colour.to(images.dtype), opacity.to(images.dtype))
+
+
+def _uniform(images: Tensor, low: float, high: float, *, channels: int = 1) -> Tensor:
+    """`(B, channels, 1, 1)`, drawn anew for each sample."""
+    drawn = torch.rand((len(images), channels, 1, 1), device=images.device)
+    return low + (high - low) * drawn
+
+
+def seen_as(appearance: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """The pictures as the detector sees them.
+
+    Raises:
+        ShapeError: If the appearance changes their shape.
+    """
+    seen = appearance(images)
+    if seen.shape != images.shape:
+        msg = (
+            f"`appearance` must give pictures {tuple(images.shape)}, as it gets them, but gave "
+            f"{tuple(seen.shape)}."
+        )
+        raise ShapeError(msg)
+    return seen

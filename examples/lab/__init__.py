@@ -1,0 +1,1 @@
+"""What runs the examples, the studies and the benchmarks. Not part of the installed package."""

@@ -1,0 +1,1 @@
+"""Measure the cost of a step, of inference and of reading pictures."""

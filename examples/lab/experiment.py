@@ -1,0 +1,378 @@
+"""Train a detector plainly and with SAAT under one seed and budget, and compare: the examples."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from advaug.adversary import SampleAdaptiveAdversary
+from advaug.augment import HandcraftedAugmentation
+from advaug.evaluation.evaluate import Errors, predict_under
+from advaug.evaluation.report import format_table, plot_ced, plot_curves, plot_gallery
+from advaug.networks.attacker import UNetAttacker
+from advaug.schemes import FACE_68
+from advaug.training.loading import InMemoryLandmarks, TrainingPictures
+from advaug.training.streaming import hold_or_stream
+from lab.codecs import Codec
+from lab.problem import Problem
+from lab.trainer import Trainer, TrainingConfig, write_json
+
+__all__ = [
+    "Experiment",
+    "MakeDetector",
+    "Recipe",
+    "add_arguments",
+    "check_same_settings",
+    "experiment_from",
+    "run",
+]
+
+MakeDetector = Callable[[Tensor], nn.Module]
+"""From the mean shape `(N, 2)` of the training pictures, in their pixels, to a detector."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a detector is trained.
+
+    Attributes:
+        steps: Optimizer steps of each run.
+        batch_size: Pictures a step.
+        image_size: Side of the pictures.
+        learning_rate: Of the detector.
+        decay: The paper's factor every 25,000 steps, or None for a cosine to zero.
+        adversary_learning_rate: Of attacker and discriminator.
+        paper_networks: Whether attacker and discriminator have the paper's size.
+        adversary_sees: Which pictures the adversary gets, as in `Trainer`.
+    """
+
+    steps: int
+    batch_size: int
+    image_size: int
+    learning_rate: float
+    decay: float | None = None
+    adversary_learning_rate: float = 1e-4
+    paper_networks: bool = False
+    adversary_sees: Literal["augmented", "again"] = "again"
+
+
+PAPER = Recipe(
+    steps=200_000,
+    batch_size=8,
+    image_size=256,
+    learning_rate=2e-4,
+    decay=0.97,
+    paper_networks=True,
+    adversary_sees="augmented",
+)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What the two runs of a comparison share.
+
+    Attributes:
+        data: Kind of the pictures, such as "synthetic".
+        root: Folder of the pictures.
+        recipe: How.
+        seed: Of everything random.
+        device: "auto", "cpu" or "cuda".
+        output: Folder of the results.
+        resume: Whether to go on with what the folder holds.
+        arms: Which runs: "plain", "saat" or both.
+        skip_broken: Whether broken files are left out.
+        annotations: File of what is in the pictures, for kinds that have one.
+        stream: Whether training pictures are read as they are needed, even if they fit in memory.
+        workers: Processes that read pictures.
+    """
+
+    data: str
+    root: Path | None
+    recipe: Recipe
+    seed: int
+    device: str
+    output: Path
+    resume: bool
+    arms: tuple[str, ...]
+    skip_broken: bool
+    annotations: Path | None = None
+    stream: bool = False
+    workers: int = 2
+
+
+def add_arguments(
+    parser: argparse.ArgumentParser, kinds: Sequence[str] = ("synthetic", "pts", "300w")
+) -> None:
+    """Give a parser the arguments that all examples have.
+
+    Args:
+        parser: Of the example.
+        kinds: What `--data` may be, the default first.
+    """
+    add = parser.add_argument
+    add("--data", choices=kinds, default=kinds[0])
+    add("--root", type=Path, help="folder of the pictures, for all data that is not synthetic")
+    add("--preset", choices=("small", "paper"), default="small", help="paper: the paper's recipe")
+    add("--steps", type=int, help="optimizer steps of each run")
+    add("--batch-size", type=int)
+    add("--image-size", type=int)
+    add("--seed", type=int, default=0)
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add("--output", type=Path, default=Path("runs") / Path(sys.argv[0]).stem)
+    add("--resume", action="store_true", help="go on with the run that --output holds")
+    add("--no-saat", action="store_true", help="train plainly alone")
+    add("--no-compare", action="store_true", help="train with SAAT alone")
+    add("--skip-broken", action="store_true", help="leave broken files out instead of stopping")
+    add("--stream", action="store_true", help="never keep the training pictures in memory")
+    add("--workers", type=int, default=2, help="processes that read pictures")
+
+
+def experiment_from(arguments: argparse.Namespace, small: Recipe) -> Experiment:
+    """Settle the arguments: what is not given comes from the preset.
+
+    Args:
+        arguments: Parsed.
+        small: The recipe of `--preset small`.
+
+    Raises:
+        ValueError: If arguments are out of range or do not go together.
+    """
+    given = {
+        name: getattr(arguments, name)
+        for name in ("steps", "batch_size", "image_size")
+        if getattr(arguments, name) is not None
+    }
+    for name, value in given.items():
+        if value < 1:
+            msg = f"`--{name.replace('_', '-')}` must be at least 1, but got {value}."
+            raise ValueError(msg)
+    if arguments.data != "synthetic" and arguments.root is None:
+        msg = f"`--root` must name the folder of the pictures for `--data {arguments.data}`."
+        raise ValueError(msg)
+    if arguments.workers < 0:
+        msg = f"`--workers` must not be negative, but got {arguments.workers}."
+        raise ValueError(msg)
+    arms = ("saat",) if arguments.no_compare else ("plain", "saat")
+    return Experiment(
+        data=arguments.data,
+        root=arguments.root,
+        recipe=replace(PAPER if arguments.preset == "paper" else small, **given),
+        seed=arguments.seed,
+        device=arguments.device,
+        output=arguments.output,
+        resume=arguments.resume,
+        arms=("plain",) if arguments.no_saat else arms,
+        skip_broken=arguments.skip_broken,
+        annotations=getattr(arguments, "annotations", None),
+        stream=arguments.stream,
+        workers=arguments.workers,
+    )
+
+
+def run(
+    experiment: Experiment,
+    make_detector: MakeDetector,
+    codec: Codec,
+    read: Callable[[Experiment], Problem],
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Train every arm, measure it, and write everything to the output folder.
+
+    Args:
+        experiment: What to do.
+        make_detector: Builds the detector, with fresh weights from the global random state. Gets
+            the mean shape `(N, 2)` of the training pictures, which most detectors need not know.
+        codec: What the detector learns from and gives.
+        read: Gives what is to be learnt.
+
+    Returns:
+        Arm, condition, and measures such as the NME as fractions; also in `metrics.json`.
+
+    Raises:
+        DatasetError: If the pictures cannot be used.
+        ValueError: If the output folder holds a run with other settings.
+    """
+    _rehearse(experiment, make_detector, codec)
+    engine = _accelerator(experiment)
+    problem = read(experiment)
+    if engine.is_main_process:
+        _claim(experiment)
+    engine.wait_for_everyone()
+    train = hold_or_stream(
+        problem.train,
+        experiment.recipe.image_size,
+        engine.device,
+        stream=experiment.stream,
+        workers=experiment.workers,
+        title="training pictures",
+    )
+    test = InMemoryLandmarks(
+        problem.test, engine.device, workers=experiment.workers, title="test pictures"
+    )
+    engine.print(
+        f"{len(train)} pictures to train on, {len(test)} to measure on, device {engine.device}"
+    )
+    errors: dict[str, dict[str, Errors]] = {}
+    histories = {}
+    for arm in experiment.arms:
+        trainer = _trainer(experiment, arm, make_detector, codec, train, problem)
+        detector = trainer.fit(title=f"{arm:5}", resume=experiment.resume)
+        histories[arm] = trainer.progress.history
+        errors[arm] = _measure(detector, codec, test, problem)
+        if engine.is_main_process:
+            _save_weights(detector, experiment.output / arm / "detector.safetensors")
+            if isinstance(trainer.adversary, SampleAdaptiveAdversary):
+                _show_attack(trainer, trainer.adversary, test, experiment.output / "gallery.png")
+                engine.print(trainer.adversary.health())
+    results = {
+        arm: {name: found.summary() for name, found in conditions.items()}
+        for arm, conditions in errors.items()
+    }
+    if engine.is_main_process:
+        write_json(experiment.output / "metrics.json", results)
+        plot_ced(errors, experiment.output / "ced.png")
+        plot_curves(histories, experiment.output / "curves.png")
+    engine.print(
+        f"\n{format_table(results)}\n\nNME by {problem.unit}; everything is in {experiment.output}/"
+    )
+    return results
+
+
+def _measure(
+    detector: nn.Module, codec: Codec, data: InMemoryLandmarks, problem: Problem
+) -> dict[str, Errors]:
+    batch = data[slice(None)]
+    found = predict_under(
+        detector, codec.decode, batch.images, batch.landmarks, conditions=problem.conditions
+    )
+    return {name: problem.measure(preds, batch) for name, preds in found.items()}
+
+
+@torch.no_grad()
+def _rehearse(experiment: Experiment, make_detector: MakeDetector, codec: Codec) -> None:
+    """Try the networks on an empty picture, before any file is read or written."""
+    side = experiment.recipe.image_size
+    size = (side, side)
+    # The true mean shape is known once the files are read: any that is no single point will do.
+    stand_in = (side - 1) * torch.rand(FACE_68.num_landmarks, 2)
+    codec.decode(make_detector(stand_in).eval()(torch.zeros(1, 3, *size)), size)
+    if "saat" in experiment.arms:
+        make = UNetAttacker.paper if experiment.recipe.paper_networks else UNetAttacker
+        make().check_size(size)
+
+
+def _claim(experiment: Experiment) -> None:
+    """Make the output folder this experiment's: never mix two, never overwrite one."""
+    settings = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in asdict(experiment).items()
+        if name not in ("output", "resume", "device", "arms", "workers")
+    }
+    path = experiment.output / "settings.json"
+    if path.exists():
+        held = json.loads(path.read_text())
+        if not experiment.resume:
+            aside = _free_name(experiment.output)
+            experiment.output.rename(aside)
+            print(f"kept the earlier run as {aside}")
+        else:
+            check_same_settings(experiment.output, held, settings)
+    experiment.output.mkdir(parents=True, exist_ok=True)
+    write_json(path, settings)
+
+
+def check_same_settings(output: Path, held: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Raise unless a folder's settings are those of the run that wants to go on with it."""
+    differing = [name for name in settings if held.get(name) != settings[name]]
+    if differing:
+        msg = (
+            f"`--output` {output} must hold a run with the same settings to be resumed, but "
+            "differs in "
+            + ", ".join(f"{n}: {held.get(n)} there, {settings[n]} here" for n in differing)
+            + ". Give the same arguments, or another `--output`."
+        )
+        raise ValueError(msg)
+
+
+def _free_name(folder: Path) -> Path:
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
+        number += 1
+    return aside
+
+
+def _accelerator(experiment: Experiment) -> Accelerator:
+    if experiment.device == "cuda" and not torch.cuda.is_available():
+        msg = "`--device cuda` needs a CUDA device, but PyTorch finds none. Use `--device cpu`."
+        raise ValueError(msg)
+    return Accelerator(cpu=experiment.device == "cpu")
+
+
+def _trainer(
+    experiment: Experiment,
+    arm: str,
+    make_detector: MakeDetector,
+    codec: Codec,
+    data: TrainingPictures,
+    problem: Problem,
+) -> Trainer:
+    """One arm's trainer; both arms start from the same weights and see the same pictures."""
+    recipe = experiment.recipe
+    set_seed(experiment.seed)
+    detector = make_detector(data.mean_shape().cpu())
+    adversary = None
+    if arm == "saat":
+        adversary = SampleAdaptiveAdversary(
+            codec.task,
+            networks="paper" if recipe.paper_networks else "light",
+            optimizer=lambda parameters: Adam(
+                parameters, lr=recipe.adversary_learning_rate, betas=(0.5, 0.999)
+            ),
+            seed=experiment.seed,
+        )
+    config = TrainingConfig(
+        steps=recipe.steps,
+        batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        decay=recipe.decay,
+        seed=experiment.seed,
+        checkpoint_every=max(500, recipe.steps // 50),
+    )
+    augmentation = HandcraftedAugmentation(
+        flip_permutation=problem.scheme.flip_permutation, seed=experiment.seed
+    )
+    return Trainer(
+        detector,
+        codec,
+        data,
+        config,
+        experiment.output / arm,
+        augmentation=augmentation,
+        adversary=adversary,
+        adversary_sees=recipe.adversary_sees,
+        accelerator=_accelerator(experiment),
+    )
+
+
+def _show_attack(
+    trainer: Trainer, adversary: SampleAdaptiveAdversary, data: InMemoryLandmarks, path: Path
+) -> None:
+    """Draw the gallery: what the trained attacker does to test pictures."""
+    batch = data[torch.linspace(0, len(data) - 1, 8).long()]
+    target = trainer.codec.encode(batch.landmarks, batch.visible, batch.size)
+    attack = adversary.attack(trainer.detector, batch.images, target, update=False)
+    plot_gallery(batch.images, attack, path)
+
+
+def _save_weights(detector: nn.Module, path: Path) -> None:
+    save = getattr(detector, "save", None)
+    if save is not None:
+        save(path)

@@ -1,0 +1,277 @@
+"""The training loop that the examples share, on Accelerate."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, StepLR
+from torch.utils.tensorboard import SummaryWriter
+from tqdm.auto import tqdm
+
+from advaug.augment import HandcraftedAugmentation
+from advaug.base.files import whole_file
+from advaug.report import StepReport
+from advaug.training.loading import Batch, TrainingPictures
+from lab.codecs import Codec
+
+__all__ = ["Seen", "Trainer", "TrainingConfig", "write_json"]
+
+PAPER_DECAY_STEPS = 25_000  # from the authors' release; the paper gives the factor alone
+Seen = Literal["augmented", "again", "original", "rest"]
+_Lesson = tuple[Tensor, Any]
+SYMBOLS = {"beta": "β", "ssim": "SSIM"}
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long and how fast a detector learns.
+
+    Attributes:
+        steps: Optimizer steps.
+        batch_size: Pictures a step and process.
+        learning_rate: Of Adam, at the start.
+        decay: The paper's schedule: all rates, the adversary's too, fall by this factor every
+            25,000 steps. None for a cosine of the detector's to zero, which suits short runs.
+        seed: Of the order of the pictures.
+        checkpoint_every: Steps between two checkpoints.
+        log_every: Steps between two points of the curves.
+    """
+
+    steps: int
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    decay: float | None = None
+    seed: int = 0
+    checkpoint_every: int = 500
+    log_every: int = 20
+
+
+class Trainer:
+    """Train one detector, plainly or with an adversary, so that a stopped run goes on exactly.
+
+    Args:
+        detector: A module.
+        codec: What it learns from and gives.
+        data: The training pictures.
+        config: How long and how fast.
+        output: Folder for checkpoints, curves and weights.
+        augmentation: Handcrafted augmentation of every batch.
+        adversary: Anything called as `adversary(detector, images, target)` that gives a loss to
+            add: a `SampleAdaptiveAdversary`, or one of `advaug.baselines`. None trains plainly.
+        adversary_sees: The `"augmented"` pictures that the detector learns from, the same ones
+            augmented `"again"`, or the `"original"` ones, for an adversary that makes its own
+            copies of them. Or the `"rest"`: then the detector learns plainly from the first half
+            of each batch alone, and the second half is the adversary's.
+        accelerator: Decides device, precision, processes and accumulation.
+
+    Attributes:
+        progress: How far the run is, and the points of its curves.
+        resumed_at: The step that the last `fit` began with.
+    """
+
+    def __init__(
+        self,
+        detector: nn.Module,
+        codec: Codec,
+        data: TrainingPictures,
+        config: TrainingConfig,
+        output: Path,
+        *,
+        augmentation: HandcraftedAugmentation | None = None,
+        adversary: nn.Module | None = None,
+        adversary_sees: Seen = "augmented",
+        accelerator: Accelerator,
+    ) -> None:
+        if adversary_sees == "rest" and config.batch_size < 2:
+            msg = (
+                "`batch_size` must be at least 2 for a batch to be shared by detector and "
+                f"adversary, but got {config.batch_size}. Raise it, or let the adversary see "
+                "pictures augmented 'again'."
+            )
+            raise ValueError(msg)
+        self.codec = codec
+        self.data = data
+        self.config = config
+        self.output = Path(output)
+        self.augmentation = augmentation
+        self.accelerator = accelerator
+        self.adversary = adversary if adversary is None else adversary.to(accelerator.device)
+        self.adversary_sees = adversary_sees
+        optimizer = Adam(detector.parameters(), lr=config.learning_rate)
+        self.schedulers = [_schedule(optimizer, config)]
+        if adversary is not None and config.decay is not None:
+            held = [value for module in adversary.modules() for value in vars(module).values()]
+            theirs = [value for value in held if isinstance(value, Optimizer)]
+            self.schedulers += [_schedule(each, config) for each in theirs]
+        self.detector, self.optimizer = accelerator.prepare(detector, optimizer)
+        self.progress = _Progress()
+        self.resumed_at = 0
+
+    def fit(self, *, title: str = "training", resume: bool = False) -> nn.Module:
+        """Train to the end and return the detector, in evaluation mode.
+
+        Args:
+            title: What the progress bar says.
+            resume: Go on from the last checkpoint in the output folder, if there is one.
+        """
+        if resume:
+            self._load()
+        self.detector.train()
+        self.resumed_at = first = self.progress.step
+        bar = tqdm(
+            range(first, self.config.steps),
+            initial=first,
+            total=self.config.steps,
+            desc=title,
+            disable=not self.accelerator.is_main_process,
+        )
+        with self._open_logs(first) as logs:
+            for step in bar:
+                loss = self.step(step)
+                self.progress.step = step + 1
+                if self.progress.step % self.config.log_every == 0:
+                    self._log(loss, bar, logs)
+                done = self.progress.step == self.config.steps
+                if done or self.progress.step % self.config.checkpoint_every == 0:
+                    self._save()
+        return self.accelerator.unwrap_model(self.detector).eval()
+
+    def step(self, step: int) -> Tensor:
+        """Take one optimizer step, with the pictures of that number.
+
+        Returns:
+            The loss, on the device. Nothing waits for it.
+        """
+        batch = self.data.batch(
+            step,
+            self.config.batch_size,
+            seed=self.config.seed,
+            process=self.accelerator.process_index,
+            processes=self.accelerator.num_processes,
+        )
+        (images, target), theirs = self._share_out(batch)
+        with self.accelerator.autocast():
+            loss = self.codec.task.error(self.detector(images), target).mean()
+            if self.adversary is not None:
+                loss = loss + self.adversary(self.detector, *theirs)
+        self.accelerator.backward(loss)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        for scheduler in self.schedulers:
+            scheduler.step()
+        return loss.detach()
+
+    def _share_out(self, batch: Batch) -> tuple[_Lesson, _Lesson]:
+        """Pictures and target for the detector, and those for the adversary."""
+        if self.adversary is not None and self.adversary_sees == "rest":
+            half = len(batch.images) // 2
+            return self._augmented(batch[:half]), self._augmented(batch[half:])
+        own = self._augmented(batch)
+        if self.adversary is None or self.adversary_sees == "augmented":
+            return own, own
+        if self.adversary_sees == "original":
+            return own, (batch.images, self._encoded(batch))
+        return own, self._augmented(batch)
+
+    def _augmented(self, batch: Batch) -> _Lesson:
+        """Pictures and target to learn from."""
+        if self.augmentation is not None:
+            labels = (batch.landmarks, batch.visible)
+            images, labels = self.augmentation(batch.images, labels)
+            batch = Batch(images, *labels)
+        return batch.images, self._encoded(batch)
+
+    def _encoded(self, batch: Batch) -> Any:  # noqa: ANN401 # the task's
+        return self.codec.encode(batch.landmarks, batch.visible, batch.size)
+
+    def _open_logs(self, first: int) -> AbstractContextManager[SummaryWriter | None]:
+        """TensorBoard logs, in the first process alone."""
+        if not self.accelerator.is_main_process:
+            return nullcontext()
+        # A stopped run may have logged points after the checkpoint: they are no longer true.
+        return SummaryWriter(str(self.output / "tensorboard"), purge_step=first + 1)
+
+    def _log(self, loss: Tensor, bar: "tqdm[int]", logs: SummaryWriter | None) -> None:
+        """Add a point to the curves and to the progress bar; waits for the device."""
+        point = {"step": self.progress.step, "loss": loss.item()}
+        report = getattr(self.adversary, "report", None)
+        if isinstance(report, StepReport):
+            point |= report.read()
+        self.progress.history.append(point)
+        shown = {name: f"{point[name]:.3g}" for name in ("loss", "beta", "ssim") if name in point}
+        bar.set_postfix({SYMBOLS.get(name, name): value for name, value in shown.items()})
+        if logs is not None:
+            for name, value in point.items():
+                if name != "step":
+                    logs.add_scalar(name, value, self.progress.step)
+
+    def _save(self) -> None:
+        """Write a checkpoint, which gets its name once it is whole; the one before it goes."""
+        folder = self.output / "checkpoints"
+        partial = folder / "partial"
+        if self.accelerator.is_main_process:
+            shutil.rmtree(partial, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        self._register()
+        self.accelerator.save_state(str(partial))
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            older = _checkpoints(self.output)
+            partial.rename(folder / f"step_{self.progress.step:08d}")
+            for path in older:
+                shutil.rmtree(path)
+            write_json(self.output / "curves.json", self.progress.history)
+
+    def _load(self) -> None:
+        found = _checkpoints(self.output)
+        if found:
+            self._register()
+            self.accelerator.load_state(str(found[-1]))
+
+    def _register(self) -> None:
+        """Put everything that has a state under the engine's checkpoints, once."""
+        if not self.accelerator._custom_objects:
+            parts = (self.progress, *self.schedulers, self.augmentation, self.adversary)
+            self.accelerator.register_for_checkpointing(
+                *(part for part in parts if part is not None)
+            )
+
+
+@dataclass
+class _Progress:
+    """How far a run is, and the points of its curves."""
+
+    step: int = 0
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step, "history": [dict(point) for point in self.history]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.step = state["step"]
+        self.history = list(state["history"])
+
+
+def write_json(path: Path, content: Any) -> None:  # noqa: ANN401 # anything json can hold
+    """Write a file that has its name only when it is whole."""
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _checkpoints(output: Path) -> list[Path]:
+    """Whole checkpoints, oldest first."""
+    return sorted((output / "checkpoints").glob("step_*"))
+
+
+def _schedule(optimizer: Optimizer, config: TrainingConfig) -> LRScheduler:
+    if config.decay is None:
+        return CosineAnnealingLR(optimizer, config.steps)
+    return StepLR(optimizer, PAPER_DECAY_STEPS, config.decay)
