@@ -4,8 +4,16 @@ from advaug.augment.masks.masking import (
     RENDERER_VERSION,
     STYLES,
     add_masks,
+    check_landmarks,
     draw_style,
     render_mask,
 )
 
-__all__ = ["RENDERER_VERSION", "STYLES", "add_masks", "draw_style", "render_mask"]
+__all__ = [
+    "RENDERER_VERSION",
+    "STYLES",
+    "add_masks",
+    "check_landmarks",
+    "draw_style",
+    "render_mask",
+]

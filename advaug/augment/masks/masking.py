@@ -17,7 +17,14 @@ from torch import Tensor
 from advaug.augment.masks.render import RENDERER_VERSION, STYLES, draw_style, render
 from advaug.errors import ShapeError
 
-__all__ = ["RENDERER_VERSION", "STYLES", "add_masks", "draw_style", "render_mask"]
+__all__ = [
+    "RENDERER_VERSION",
+    "STYLES",
+    "add_masks",
+    "check_landmarks",
+    "draw_style",
+    "render_mask",
+]
 
 _SMALLEST_FACE = 4  # pixels
 

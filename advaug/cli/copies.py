@@ -1,40 +1,14 @@
-"""The command `advaug`."""
+"""`advaug make-masked` and `advaug corrupt`: write changed copies of a folder of pictures."""
 
 import argparse
-import sys
-from collections.abc import Sequence
 
-__all__ = ["main"]
+from advaug.cli.output import say
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one sub-command.
-
-    Each is added by a function that gives its parser a `run`: a callable from the parsed arguments
-    to nothing, which imports what it needs itself, so that `advaug --help` stays quick.
-
-    Args:
-        argv: The arguments after the program's name; None takes those of the process.
-
-    Returns:
-        The exit status: 0, or 2 after an error, whose message stands on stderr.
-    """
-    parser = argparse.ArgumentParser(
-        prog="advaug", description="Sample-adaptive adversarial training for landmark detectors."
-    )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add_make_masked(commands)
-    _add_corrupt(commands)
-    arguments = parser.parse_args(argv)
-    try:
-        arguments.run(arguments)
-    except (ValueError, OSError) as error:
-        _say(f"advaug: {error}", to_stderr=True)
-        return 2
-    return 0
+__all__ = ["add_corrupt", "add_make_masked"]
 
 
-def _add_make_masked(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_make_masked(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `advaug make-masked`."""
     parser = commands.add_parser(
         "make-masked",
         help="put face masks on a folder of annotated pictures",
@@ -59,10 +33,11 @@ def _make_masked(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         skip_broken=arguments.skip_broken,
     )
-    _say(f"{written} pictures written to {arguments.destination}")
+    say(f"{written} pictures written to {arguments.destination}")
 
 
-def _add_corrupt(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_corrupt(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `advaug corrupt`."""
     parser = commands.add_parser(
         "corrupt",
         help="make the corruption benchmark of a folder of annotated pictures",
@@ -93,13 +68,4 @@ def _corrupt(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         skip_broken=arguments.skip_broken,
     )
-    _say(f"{written} pictures written to {arguments.destination}")
-
-
-def _say(line: str, *, to_stderr: bool = False) -> None:
-    stream = sys.stderr if to_stderr else sys.stdout
-    stream.write(line + "\n")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    say(f"{written} pictures written to {arguments.destination}")

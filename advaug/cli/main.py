@@ -1,0 +1,41 @@
+"""The command `advaug`."""
+
+import argparse
+from collections.abc import Sequence
+
+import advaug
+from advaug.cli.copies import add_corrupt, add_make_masked
+from advaug.cli.output import say
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one sub-command.
+
+    Each is added by a function that gives its parser a `run`: a callable from the parsed arguments
+    to nothing, which imports what it needs itself, so that `advaug --help` stays quick.
+
+    Args:
+        argv: The arguments after the program's name; None takes those of the process.
+
+    Returns:
+        The exit status: 0, or 2 after an error, whose message stands on stderr.
+    """
+    parser = argparse.ArgumentParser(
+        prog="advaug", description="Sample-adaptive adversarial training for landmark detectors."
+    )
+    parser.add_argument("--version", action="version", version=f"advaug {advaug.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    add_make_masked(commands)
+    add_corrupt(commands)
+    arguments = parser.parse_args(argv)
+    if not hasattr(arguments, "run"):
+        parser.print_help()
+        return 0
+    try:
+        arguments.run(arguments)
+    except (ValueError, OSError) as error:
+        say(f"advaug: {error}", to_stderr=True)
+        return 2
+    return 0

@@ -1,0 +1,11 @@
+"""What the commands print."""
+
+import sys
+
+__all__ = ["say"]
+
+
+def say(line: str, *, to_stderr: bool = False) -> None:
+    """Print one line."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    stream.write(line + "\n")
