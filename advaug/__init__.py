@@ -5,6 +5,7 @@ from advaug.errors import DatasetError, ShapeError
 from advaug.heatmaps import decode_heatmaps, encode_heatmaps
 from advaug.networks.attacker import UNetAttacker
 from advaug.networks.discriminator import PatchDiscriminator
+from advaug.options import Objective, Schedule, View
 from advaug.pixels import PixelSpec
 from advaug.report import Health, StepLosses, StepReport
 from advaug.step.controller import ReconstructionController
@@ -19,16 +20,19 @@ __all__ = [
     "Health",
     "HeatmapTask",
     "LandmarkTask",
+    "Objective",
     "PatchDiscriminator",
     "PixelSpec",
     "RandomAppearance",
     "RandomRegions",
     "ReconstructionController",
     "SampleAdaptiveAdversary",
+    "Schedule",
     "ShapeError",
     "StepLosses",
     "StepReport",
     "UNetAttacker",
+    "View",
     "decode_heatmaps",
     "encode_heatmaps",
 ]

@@ -1,5 +1,6 @@
 """How the caller's detector wants its pictures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -17,7 +18,7 @@ class PixelSpec:
     the similarity of Eq. 9 and the strength of a perturbation mean something, and converts.
 
     Attributes:
-        mean: One value a channel; none for the identity.
+        mean: One value a channel, or one for all; none for the identity.
         std: Likewise.
     """
 
@@ -34,6 +35,31 @@ class PixelSpec:
             raise ValueError(msg)
         if any(value <= 0 for value in self.std):
             msg = f"`std` must be positive, but got {self.std}."
+            raise ValueError(msg)
+
+    @classmethod
+    def from_255(cls, mean: Sequence[float] = (), std: Sequence[float] = ()) -> "PixelSpec":
+        """For a detector whose input comes from values of 0 to 255.
+
+        `detector input = (255 picture - mean) / std`, per channel, in the order in which the
+        pictures have them: RGB, BGR or any other.
+
+        Args:
+            mean: One value a channel, in 0 to 255; none for 0.
+            std: Likewise; none for 1.
+        """
+        count = max(len(mean), len(std), 1)
+        means = tuple(mean) or (0.0,) * count
+        deviations = tuple(std) or (1.0,) * count
+        return cls(tuple(m / 255 for m in means), tuple(s / 255 for s in deviations))
+
+    def check_channels(self, channels: int) -> None:
+        """Raise unless there is one value for all channels, or one for each."""
+        if len(self.mean) not in (0, 1, channels):
+            msg = (
+                f"`pixels` must have one mean and std for each of the {channels} channels, but has "
+                f"{len(self.mean)}. For other pictures than RGB pass `channels=` as well."
+            )
             raise ValueError(msg)
 
     def to_unit(self, images: Tensor) -> Tensor:

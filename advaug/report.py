@@ -1,6 +1,6 @@
 """What a training step did, and whether the run is healthy."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -41,8 +41,9 @@ class StepReport:
     """Scalars of one step, on the device until they are read.
 
     Attributes:
-        error: The detector's error on the adversarial pictures (Eq. 1 for heatmaps).
-        feedback: L_F, Eq. 3.
+        error: The detector's error on the adversarial pictures (Eq. 1 for heatmaps); NaN in
+            `augment` unless it was told the errors.
+        feedback: L_F, Eq. 3; NaN likewise.
         adversarial: L_A, Eq. 4.
         reconstruction: L_R, Eq. 6.
         discriminator: L_D, Eq. 5 (to be minimised); NaN where it was not asked.
@@ -58,6 +59,12 @@ class StepReport:
         share_feedback: Share of L_F in the attacker's gradient, at I_adv.
         share_adversarial: Share of L_A.
         share_reconstruction: Share of L_R. The three add up to 1.
+        alignment: Cosine between the perturbation and the gradient of the detector's loss: how far
+            the attacker hits what hurts. About 0 for one that has learned nothing.
+        rise: By how much the error on attacked pictures exceeds that on the others of the batch, as
+            a part of the latter; NaN unless `augment` was told the errors.
+        rise_over_appearance: The same, over pictures in the appearance but without a perturbation,
+            which `augment` shows in every tenth call for this; NaN in other calls.
     """
 
     error: Tensor
@@ -76,6 +83,9 @@ class StepReport:
     share_feedback: Tensor
     share_adversarial: Tensor
     share_reconstruction: Tensor
+    alignment: Tensor
+    rise: Tensor
+    rise_over_appearance: Tensor
 
     def stacked(self) -> Tensor:
         """All scalars in one float32 tensor, in the order of the fields."""
@@ -88,6 +98,11 @@ class StepReport:
 
 HORIZON = 100  # steps that the running means look back
 REPORT_NAMES = tuple(field.name for field in fields(StepReport))
+# What a step may not know.
+OPTIONAL = (
+    *("error", "feedback", "adversarial", "discriminator", "discriminator_accuracy"),
+    *("rise", "rise_over_appearance"),
+)
 
 
 @torch.no_grad()
@@ -101,6 +116,7 @@ def make_report(
     mask: Tensor,
     pulls: Mapping[str, Tensor],
     weights: Tensor,
+    rises: tuple[Tensor, Tensor] | None = None,
 ) -> StepReport:
     """Reduce one step to scalars, without waiting for the device.
 
@@ -114,7 +130,10 @@ def make_report(
         mask: Semantic mask M, `(B, 1, H, W)`.
         pulls: Gradient at I_adv of each term of Eq. 7, by name.
         weights: Of L_R, `(B,)`.
+        rises: Over the other pictures, and over those in the appearance only; None for unknown.
     """
+    unknown = torch.full_like(weights[0], torch.nan)
+    over_others, over_appearance = rises or (unknown, unknown)
     region = (mask >= 1).to(perturbation.dtype)
     energy = perturbation.square().mean(dim=1, keepdim=True)
     norms = {name: pull.norm() for name, pull in pulls.items()}
@@ -136,11 +155,21 @@ def make_report(
         share_feedback=norms["feedback"] / total,
         share_adversarial=norms.get("adversarial", torch.zeros_like(total)) / total,
         share_reconstruction=norms["reconstruction"] / total,
+        alignment=_alignment(perturbation, pulls["feedback"]),
+        rise=over_others,
+        rise_over_appearance=over_appearance,
     )
 
 
 def _rms(energy: Tensor, region: Tensor) -> Tensor:
     return ((energy * region).sum() / region.sum().clamp(min=1)).sqrt()
+
+
+def _alignment(perturbation: Tensor, push: Tensor) -> Tensor:
+    """Mean cosine, over the pictures that got a push; L_F is lowered, so its gradient is turned."""
+    cosine = nn.functional.cosine_similarity(perturbation.flatten(1), -push.flatten(1), eps=1e-20)
+    pushed = (push.flatten(1).abs().amax(dim=1) > 0).to(cosine)
+    return (cosine * pushed).sum() / pushed.sum().clamp(min=1)
 
 
 @dataclass(frozen=True)
@@ -164,9 +193,11 @@ class Health:
 
     def __str__(self) -> str:
         """The findings, one a line."""
+        if self.messages:
+            return "\n".join(self.messages)
         if self.steps < HORIZON:
             return f"too early to say: {self.steps} of {HORIZON} steps"
-        return "\n".join(self.messages) if self.messages else f"healthy after {self.steps} steps"
+        return f"healthy after {self.steps} steps"
 
 
 class RunningMeans(nn.Module):
@@ -179,31 +210,37 @@ class RunningMeans(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("lost", torch.zeros(()))
-        self.register_buffer("values", torch.zeros(len(REPORT_NAMES)))
+        self.register_buffer("values", torch.full((len(REPORT_NAMES),), torch.nan))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
     def update(self, report: StepReport) -> None:
         """Add a step: a plain mean at first, exponential with the horizon later.
 
-        A step with infinities, as when float16 overflows, counts as lost and changes no mean. Where
-        the discriminator was not asked, its means stay.
+        A step with infinities, as when float16 overflows, counts as lost and changes no mean. What
+        a step does not know is NaN, and its mean stays.
         """
         self.steps += 1
         weight = (1 / self.steps.clamp(max=HORIZON)).to(self.values.dtype)
         latest = report.stacked().to(self.values)
-        for name in ("discriminator", "discriminator_accuracy"):
+        for name in OPTIONAL:
             place = REPORT_NAMES.index(name)
             latest[place] = torch.where(latest[place].isnan(), self.values[place], latest[place])
-        whole = latest.isfinite().all()
-        self.values.lerp_(torch.where(whole, latest, self.values), weight)
+        known = [name not in OPTIONAL for name in REPORT_NAMES]
+        sound = latest.isfinite() | (latest.isnan() & latest.new_tensor(known).logical_not())
+        whole = sound.all()
+        moved = torch.where(self.values.isnan(), latest, self.values.lerp(latest, weight))
+        self.values.copy_(torch.where(whole, moved, self.values))
         self.lost.lerp_((~whole).to(self.lost), weight)
 
-    def health(self) -> Health:
+    def health(self, more: Sequence[str] = ()) -> Health:
         """Compare with the operating point of a healthy run; waits for the device.
 
         The point is that of the authors' own figure: β between .26 and .31, SSIM between .80 and
         .87, perturbation RMS of .04 to .07.
+
+        Args:
+            more: Findings of the caller's own, which come first.
         """
         steps = int(self.steps)
         means = dict(zip(REPORT_NAMES, self.values.tolist(), strict=True))
@@ -212,7 +249,7 @@ class RunningMeans(nn.Module):
             messages = [
                 "Most steps hold NaN or infinity: the attacker or the detector has diverged."
             ]
-        return Health(tuple(messages), means, steps)
+        return Health((*more, *messages), means, steps)
 
 
 def _findings(means: dict[str, float]) -> list[str]:

@@ -104,15 +104,20 @@ def test_the_light_attacker_takes_any_size_divisible_by_32(size):
         assert UNetAttacker(base_width=8)(*inputs(1, *size)).shape == (1, 3, *size)
 
 
-@pytest.mark.parametrize(
-    ("size", "fit"), [((48, 32), (64, 32)), ((250, 256), (256, 256)), ((33, 31), (64, 32))]
-)
-def test_a_size_that_cannot_be_halved_is_refused_with_the_next_that_can(size, fit):
-    attacker = UNetAttacker(base_width=8)
-    with pytest.raises(ShapeError) as caught:
-        attacker(*inputs(1, *size))
-    for part in ("`images`", "divisible by 32", str(size), f"resize to {fit}"):
-        assert part in str(caught.value)
+@pytest.mark.parametrize("size", [(48, 32), (250, 256), (31, 33), (11, 40)], ids=str)
+@pytest.mark.parametrize("coarse", [0, 1])
+def test_a_picture_that_cannot_be_halved_is_padded_inside(size, coarse):
+    attacker = UNetAttacker(base_width=8, coarse=coarse)
+    images, structure, noise = inputs(1, *size)
+    below, right = (-side % 32 for side in size)
+    padded = [
+        nn.functional.pad(part, (0, right, 0, below), mode="replicate")
+        for part in (images, structure, noise)
+    ]
+    perturbation = attacker(images, structure, noise)
+    assert perturbation.shape == images.shape
+    whole = attacker(*padded)
+    torch.testing.assert_close(perturbation, whole[..., : size[0], : size[1]])
 
 
 @pytest.mark.parametrize(("coarse", "least"), [(0, 4), (1, 8)])

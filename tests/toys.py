@@ -1,14 +1,19 @@
 """Tiny detectors, simple pictures with exact landmarks, and an adversary of their size."""
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
 from advaug import (
     CoordinateTask,
     HeatmapTask,
+    Objective,
     PatchDiscriminator,
     SampleAdaptiveAdversary,
+    Schedule,
     UNetAttacker,
+    View,
     encode_heatmaps,
 )
 
@@ -90,13 +95,28 @@ def heatmap_batch(count=4, side=SIDE, seed=0):
 
 
 def tiny_adversary(task=None, **options):
-    """An adversary whose networks are a few thousand parameters large."""
+    """An adversary whose networks are a few thousand parameters large.
+
+    The fields of its Objective, View and Schedule may be given one by one. It draws on the whole
+    picture, which the detector sees as it is, unless it is asked for something else.
+    """
     structure = options.setdefault("structure", True)
-    options.setdefault("regions", None)
-    options.setdefault("appearance", None)
     options.setdefault("attacker", tiny_attacker(structure=structure is True))
     options.setdefault("discriminator", tiny_discriminator(structure=bool(structure)))
-    return SampleAdaptiveAdversary(HeatmapTask() if task is None else task, **options)
+    return SampleAdaptiveAdversary(HeatmapTask() if task is None else task, **grouped(options))
+
+
+def grouped(options):
+    """The constructor's arguments, with single fields put into their groups."""
+    groups = {"objective": Objective(), "view": View.paper(), "schedule": Schedule()}
+    arguments = {}
+    for name, value in options.items():
+        owner = [key for key, group in groups.items() if hasattr(group, name)]
+        if owner:
+            groups[owner[0]] = replace(groups[owner[0]], **{name: value})
+        else:
+            arguments[name] = value
+    return {**groups, **arguments}
 
 
 def tiny_attacker(structure=True):

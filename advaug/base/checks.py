@@ -153,13 +153,16 @@ def check_divisible(images: Tensor, divisor: int) -> None:
         raise ShapeError(msg)
 
 
-def check_images(images: Any, reference: Tensor) -> None:  # noqa: ANN401 # that is what it checks
+def check_images(images: Any, reference: Tensor, channels: int = 3) -> None:  # noqa: ANN401 # that is what it checks
     """Raise unless `images` is a batch that a network with parameter `reference` can take."""
     if not isinstance(images, Tensor):
-        msg = f"`images` must be a tensor (B, 3, H, W), but got {describe(images)}."
+        msg = f"`images` must be a tensor (B, {channels}, H, W), but got {describe(images)}."
         raise TypeError(msg)
-    if images.ndim != 4 or images.shape[1] != 3 or images.shape[0] == 0:
-        msg = f"`images` must be (B, 3, H, W) with B >= 1, but got {tuple(images.shape)}."
+    if images.ndim != 4 or images.shape[1] != channels or images.shape[0] == 0:
+        msg = (
+            f"`images` must be (B, {channels}, H, W) with B >= 1, but got {tuple(images.shape)}."
+            f"{_shape_fix(images)}"
+        )
         raise ShapeError(msg)
     if not images.is_floating_point():
         msg = (
@@ -185,6 +188,18 @@ def check_images(images: Any, reference: Tensor) -> None:  # noqa: ANN401 # that
             "Use `images.float()` and an adversary in float32, under autocast if you like."
         )
         raise TypeError(msg)
+
+
+def _shape_fix(images: Tensor) -> str:
+    """What to do about pictures of another shape."""
+    if images.ndim == 5:
+        return " Volumes are attacked slice by slice: move the depth into the batch."
+    if images.ndim == 3:
+        return " Add the batch: `images[None]`."
+    if images.ndim == 4 and images.shape[0] > 0:
+        count = images.shape[1]
+        return f" For pictures of {count} channels build the adversary with `channels={count}`."
+    return ""
 
 
 def check_target_tensors(target: Any, images: Tensor) -> None:  # noqa: ANN401 # any task's target

@@ -33,12 +33,10 @@ class MixingNet(UNet):
 
     Args:
         image_size: Side of the square pictures, or `(height, width)`: halved as often as both
-            sides allow, eight times at most. By default five times, for any size divisible by 32.
+            sides allow, eight times at most. By default five times.
         base_width: Channels of the first layer.
         norm: `"group"` or `"batch"`.
     """
-
-    role = "mixer"
 
     def __init__(
         self,
@@ -57,9 +55,6 @@ class MixingNet(UNet):
 
         Returns:
             `(B, 3, H, W)`.
-
-        Raises:
-            ShapeError: If the pictures cannot be halved often enough.
         """
         return widen(self.maps(views.flatten(1, 2))).softmax(dim=1)
 
@@ -120,11 +115,6 @@ class AdvMix(Defence):
         self.recolour = PhotometricAutoAugment()
         self.mixer_optimizer = options.get("optimizer", adam)(self.mixer.parameters())
         self._stepper = Stepper()
-
-    def _check(self, images: Tensor, target: Any) -> None:  # noqa: ANN401 # the task's
-        super()._check(images, target)
-        if isinstance(self.mixer, UNet):
-            self.mixer.check_size((images.shape[-2], images.shape[-1]))
 
     def _example(self, call: Call, *, learn: bool) -> Example:
         covered = _grid(call.images)

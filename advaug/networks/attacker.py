@@ -20,7 +20,8 @@ class UNetAttacker(UNet):
 
     Args:
         image_size: Side of the square pictures, or `(height, width)`: halved as often as both
-            sides allow, eight times at most. By default five times, for any size divisible by 32.
+            sides allow, eight times at most. By default five times. Pictures of any size fit: those
+            that cannot be halved as often are padded inside.
         base_width: Channels of the first layer.
         norm: `"group"` or `"batch"`.
         dropout: Probability of dropout in the three innermost decoder layers, also when sampling.
@@ -29,12 +30,11 @@ class UNetAttacker(UNet):
         coarse: The U-Net works on pictures halved so often, and its perturbation is enlarged
             bilinearly: nothing finer than a stroke of make-up, and for 1 a fifth of the operations.
             0 in the paper.
+        channels: Of the pictures.
 
     Attributes:
         depth: How often the picture is halved.
     """
-
-    role = "attacker"
 
     def __init__(
         self,
@@ -46,41 +46,46 @@ class UNetAttacker(UNet):
         structure: bool = True,
         strength: float = 1.0,
         coarse: int = 1,
+        channels: int = 3,
     ) -> None:
         super().__init__(
-            3 + int(structure) + 1,
-            3,
+            channels + int(structure) + 1,
+            channels,
             image_size,
             base_width=base_width,
             norm=norm,
             dropout=dropout,
             coarse=coarse,
         )
+        self.channels = channels
         self.structure = structure
         self.strength = strength
 
     @classmethod
     def paper(
-        cls, image_size: int | tuple[int, int] = 256, *, structure: bool = True
+        cls, image_size: int | tuple[int, int] = 256, *, structure: bool = True, channels: int = 3
     ) -> "UNetAttacker":
         """The attacker in the size of [SAAT]: 54,416,003 parameters at 256 px."""
         return cls(
-            image_size, base_width=64, norm="batch", dropout=0.5, structure=structure, coarse=0
+            image_size,
+            base_width=64,
+            norm="batch",
+            dropout=0.5,
+            structure=structure,
+            coarse=0,
+            channels=channels,
         )
 
     def forward(self, images: Tensor, structure: Tensor | None, noise: Tensor) -> Tensor:
-        """Perturbation for each picture, the second term of Eq. 2.
+        """Draw a perturbation for each picture, the second term of Eq. 2.
 
         Args:
-            images: I, `(B, 3, H, W)` in `[0, 1]`.
+            images: I, `(B, C, H, W)` in `[0, 1]`.
             structure: S, `(B, 1, H, W)`; None for an attacker built with `structure=False`.
             noise: z, `(B, 1, H, W)`, standard normal.
 
         Returns:
-            `(B, 3, H, W)` in `(-strength, strength)`, to be added to the pictures.
-
-        Raises:
-            ShapeError: If the pictures cannot be halved often enough.
+            `(B, C, H, W)` in `(-strength, strength)`, to be added to the pictures.
         """
         guides = [structure] if self.structure and structure is not None else []
         noise = 2**self.coarse * noise  # of unit variance where the picture has been halved

@@ -10,6 +10,8 @@ from advaug.networks.layers import Norm, initialise_like_pix2pix, norm_layer
 
 __all__ = ["PatchDiscriminator"]
 
+SMALLEST = 32  # pixels
+
 
 class PatchDiscriminator(nn.Module):
     """Judge whether a picture is the original of its structure map, patch by patch.
@@ -23,6 +25,7 @@ class PatchDiscriminator(nn.Module):
         head: `"patch"` for a map of logits, `"global"` for one logit.
         image_size: Side of the square pictures; the global head alone needs it.
         structure: False leaves out the structure map (Table 7, "w/o S").
+        channels: Of the pictures.
 
     Raises:
         ValueError: If `head` is unknown, or global without an `image_size` divisible by 8.
@@ -36,6 +39,7 @@ class PatchDiscriminator(nn.Module):
         head: Literal["patch", "global"] = "patch",
         image_size: int | None = None,
         structure: bool = True,
+        channels: int = 3,
     ) -> None:
         super().__init__()
         if head not in ("patch", "global"):
@@ -47,14 +51,14 @@ class PatchDiscriminator(nn.Module):
                 f"every pixel, but got {image_size}."
             )
             raise ValueError(msg)
+        self.channels = channels
         self.structure = structure
         self.image_size = image_size if head == "global" else None
         kernel = 4 if head == "patch" else 5
         # pix2pix drops the biases that a normalisation takes away; the release keeps them.
         bias = head == "global"
-        channels = 3 + int(structure)
         layers: list[nn.Module] = [
-            _conv(channels, base_width, kernel, stride=2),
+            _conv(channels + int(structure), base_width, kernel, stride=2),
             nn.LeakyReLU(0.2),
         ]
         for level, stride in ((1, 2), (2, 2), (3, 1)):
@@ -74,9 +78,9 @@ class PatchDiscriminator(nn.Module):
         self.apply(initialise_like_pix2pix)
 
     @classmethod
-    def paper(cls, *, structure: bool = True) -> "PatchDiscriminator":
+    def paper(cls, *, structure: bool = True, channels: int = 3) -> "PatchDiscriminator":
         """The PatchGAN in pix2pix's size: 2,766,657 parameters."""
-        return cls(base_width=64, norm="batch", structure=structure)
+        return cls(base_width=64, norm="batch", structure=structure, channels=channels)
 
     @classmethod
     def released(cls, image_size: int = 256, *, structure: bool = True) -> "PatchDiscriminator":
@@ -89,7 +93,7 @@ class PatchDiscriminator(nn.Module):
         """Logits that are high for originals.
 
         Args:
-            images: I or I_adv, `(B, 3, H, W)`, about `[0, 1]`.
+            images: I or I_adv, `(B, C, H, W)`, about `[0, 1]`.
             structure: S, `(B, 1, H, W)`; None for one built with `structure=False`.
 
         Returns:
@@ -106,7 +110,11 @@ class PatchDiscriminator(nn.Module):
             )
             raise ShapeError(msg)
         guides = [structure] if self.structure and structure is not None else []
-        return self.score(self.body(torch.cat([images, *guides], dim=1)))
+        features = torch.cat([images, *guides], dim=1)
+        below, right = (max(0, SMALLEST - side) for side in size)
+        if below or right:  # four layers of stride and kernel 4 need so many pixels
+            features = nn.functional.pad(features, (0, right, 0, below), mode="replicate")
+        return self.score(self.body(features))
 
 
 def _conv(channels: int, width: int, kernel: int, *, stride: int, bias: bool = True) -> nn.Conv2d:

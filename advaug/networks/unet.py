@@ -1,7 +1,5 @@
 """The U-Net of pix2pix (Isola et al., CVPR 2017), for networks that give a map per picture."""
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
@@ -34,10 +32,7 @@ class UNet(nn.Module):
 
     Attributes:
         depth: How often the picture is halved.
-        role: The argument under which a user gives such a network.
     """
-
-    role: ClassVar[str]
 
     def __init__(
         self,
@@ -69,30 +64,21 @@ class UNet(nn.Module):
         self.apply(initialise_like_pix2pix)
         nn.init.normal_(self.last.weight, std=1e-3)
 
-    def check_size(self, size: tuple[int, int]) -> None:
-        """Raise where pictures of `(height, width)` cannot be halved `depth` times.
-
-        Raises:
-            ShapeError: With the next size that can.
-        """
-        step = 2**self.depth
-        if any(side % step or side == 0 for side in size):
-            fit = tuple(-(-side // step) * step or step for side in size)
-            msg = (
-                f"`images` must have a height and width divisible by {step}, which the {self.role} "
-                f"halves {self.depth} times, but got {tuple(size)}. Pad or resize to {fit}, or "
-                f"build a shallower one with `{self.role}={type(self).__name__}(image_size)`."
-            )
-            raise ShapeError(msg)
-
     def maps(self, features: Tensor) -> Tensor:
-        """`(B, outputs, H, W)`, unbounded, from `(B, channels, H, W)`.
+        """`(B, outputs, H, W)`, unbounded, from `(B, channels, H, W)` of any size.
 
-        Raises:
-            ShapeError: If the input cannot be halved often enough.
+        Sides that cannot be halved `depth` times are padded by their last pixels, and the maps cut
+        to the picture again.
         """
+        height, width = features.shape[-2:]
+        step = 2**self.depth
+        below, right = -height % step, -width % step
+        if below or right:
+            features = nn.functional.pad(features, (0, right, 0, below), mode="replicate")
+        return self._maps(features)[..., :height, :width]
+
+    def _maps(self, features: Tensor) -> Tensor:
         size = (features.shape[-2], features.shape[-1])
-        self.check_size(size)
         if self.coarse:
             features = nn.functional.avg_pool2d(features, 2**self.coarse)
         skips: list[Tensor] = []

@@ -9,29 +9,10 @@ from advaug import functional as saat
 from advaug.base.ssim import mean_over_region, ssim_map
 from advaug.report import Similarity
 from advaug.step.controller import ReconstructionController
+from advaug.step.scene import Scene
 from advaug.step.stepping import Stepper
 
-__all__ = ["Due", "Scene", "Verdict", "combine", "judge", "pull_of", "trainable"]
-
-
-class Scene(NamedTuple):
-    """One batch and its adversarial twins.
-
-    Attributes:
-        clean: I, `(B, 3, H, W)` in `[0, 1]`.
-        structure: S, `(B, 1, H, W)`.
-        mask: M, `(B, 1, H, W)`.
-        perturbed: I_adv with its graph to the attacker.
-        adversarial: I_adv, a leaf where the gradients of all losses meet before one way back.
-        shown: I_adv as the detector sees it, with its graph to the leaf.
-    """
-
-    clean: Tensor
-    structure: Tensor
-    mask: Tensor
-    perturbed: Tensor
-    adversarial: Tensor
-    shown: Tensor
+__all__ = ["Due", "Verdict", "combine", "judge", "pull_of", "trainable"]
 
 
 class Due(NamedTuple):
@@ -124,6 +105,7 @@ def combine(
     *,
     limit: float | None,
     reconstruction_weight: float | ReconstructionController,
+    unit: bool = False,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The terms of Eq. 7 as they pull at I_adv.
 
@@ -132,22 +114,28 @@ def combine(
         push: Gradient of L_F at I_adv.
         limit: Of L_A's norm relative to L_F's, in each sample, or None.
         reconstruction_weight: Of L_R.
+        unit: Whether the push is a bare direction. Then there is no scale that the other two terms
+            could keep: L_A pulls at its limit, and a fixed weight of L_R is relative to the push.
 
     Returns:
         The weighted gradient of each term, by name, and the weight of L_R, `(B,)`.
     """
     pulls = {"feedback": push, **verdict.pulls}
     similarity, pull = verdict.similarity.semantic, pulls["reconstruction"]
+    # A sample that got no push, since the detector was not shown it, is still held to its target.
+    strength = torch.ones_like(similarity) if unit else _norms(push)
     if isinstance(reconstruction_weight, ReconstructionController):
-        weights = reconstruction_weight.weights(similarity, _norms(push), _norms(pull))
+        weights = reconstruction_weight.weights(similarity, strength, _norms(pull))
     else:
         weights = torch.full_like(similarity, reconstruction_weight)
+        if unit:
+            weights = weights / _norms(pull).clamp(min=1e-20)
     pulls["reconstruction"] = pull * weights.view(-1, 1, 1, 1)
-    if limit is not None and "adversarial" in pulls:
+    if "adversarial" in pulls and (unit or limit is not None):
         # Sample by sample, so that it does not matter how pictures are split over processes.
         pull = pulls["adversarial"]
-        most = (limit * _norms(push) / _norms(pull).clamp(min=1e-20)).clamp(max=1.0)
-        pulls["adversarial"] = pull * most.view(-1, 1, 1, 1)
+        most = (1.0 if limit is None else limit) * strength / _norms(pull).clamp(min=1e-20)
+        pulls["adversarial"] = pull * (most if unit else most.clamp(max=1.0)).view(-1, 1, 1, 1)
     return pulls, weights
 
 
@@ -184,4 +172,8 @@ def trainable(network: nn.Module | None) -> list[nn.Parameter]:
 def _similarity(scene: Scene) -> Similarity:
     """SSIM of Eq. 9, over the whole of M * I and over the semantic regions, from one map."""
     similarity = ssim_map(scene.mask * scene.clean, scene.mask * scene.adversarial)
-    return Similarity(similarity.mean(dim=(1, 2, 3)), mean_over_region(similarity, scene.mask))
+    if scene.inside is None:
+        whole = similarity.mean(dim=(1, 2, 3))
+    else:
+        whole = mean_over_region(similarity, scene.inside)
+    return Similarity(whole, mean_over_region(similarity, scene.mask))

@@ -13,25 +13,17 @@ defence wants w_i ∂e_i/∂θ, the attacker -1/(e_i + λ)² ∂e_i/∂I_adv. So
 brings to I_adv is the attacker's gradient up to one factor a sample.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
-import torch
-from torch import Tensor, nn
-from torch.autograd import Variable
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from advaug.functional import feedback_loss
 from advaug.step.batch_norm import BatchNormPolicy
 from advaug.step.loan import Detector, batch_norms, modules_of
 
-__all__ = ["MODES", "Lesson", "Mode", "choose_mode"]
+__all__ = ["Mode", "choose_mode"]
 
 Mode = Literal["alternating", "shared", "fused"]
-MODES = ("auto", "alternating", "shared", "fused")
-# Weight of a sample that should have none, relative to the loss's own scale: its gradient survives
-# on the way to the pictures, and what it adds to the detector's is below rounding.
-LEAST, LEAST_HALF = 2.0**-40, 2.0**-12
 
 
 def choose_mode(
@@ -44,7 +36,7 @@ def choose_mode(
     """The cheapest mode that is exact, or the one that is wanted.
 
     Args:
-        wanted: One of `MODES`.
+        wanted: A mode, or `"auto"`.
         detector: As the adversary gets it.
         policy: What BatchNorm does with adversarial pictures.
         transformed: Whether the detector defends on other pictures than it is attacked on.
@@ -78,103 +70,3 @@ def _mixer(modules: list[nn.Module], policy: BatchNormPolicy) -> _BatchNorm | No
         if batch or norm.running_mean is None:
             return norm
     return None
-
-
-class Lesson:
-    """Catch the attacker's gradient in the caller's own backward: mode fused.
-
-    In a backward through `loss`, the weight that arrives at each e_i is known first, then the
-    gradient that arrives at the tapped pictures. Scaled by the ratio of what L_F wants of e_i to
-    that weight, it is the gradient of L_F.
-    """
-
-    def tap(self, adversarial: Tensor) -> None:
-        """Watch these pictures, a leaf, which the detector is about to see."""
-        adversarial.register_post_accumulate_grad_hook(self._finish)
-
-    def loss(
-        self,
-        error: Tensor,
-        weights: Tensor,
-        scale: float,
-        relaxation: float,
-        teach: Callable[[Tensor], Callable[[], None]],
-    ) -> Tensor:
-        """Eq. 8: the mean of weights times errors, whose first backward teaches.
-
-        Args:
-            error: e of Eq. 3, `(B,)`.
-            weights: β times the loss's weight, `(B,)`.
-            scale: The loss's weight: what counts as nothing is measured by it.
-            relaxation: λ of Eq. 3.
-            teach: Called with the gradient of L_F's mean at I_adv, `(B, 3, H, W)`, on the way.
-                What it gives is called when the whole backward is done.
-        """
-        own = error.detach().requires_grad_()
-        feedback = feedback_loss(own, relaxation=relaxation).mean()
-        (self._wanted,) = torch.autograd.grad(feedback, own)
-        self._teach: Callable[[Tensor], Callable[[], None]] | None = teach
-        half = _in_half(error.device)
-        return _WeightedMean.apply(error, weights, scale * (LEAST_HALF if half else LEAST), self)
-
-    def weigh(self, arrived: Tensor) -> None:
-        """Take the gradient at each error, `(B,)`, the caller's loss scale included."""
-        self._arrived = arrived
-
-    def _finish(self, adversarial: Tensor) -> None:
-        """Take the gradient at the pictures, and teach; a second backward teaches nothing new."""
-        gradient, adversarial.grad = adversarial.grad, None
-        teach, self._teach = self._teach, None
-        if teach is not None and gradient is not None:
-            ratio = self._wanted / self._arrived
-            finish = teach(gradient * ratio.view(-1, 1, 1, 1))
-            # As DistributedDataParallel waits for the detector's last gradient.
-            Variable._execution_engine.queue_callback(finish)
-
-
-def _in_half(device: torch.device) -> bool:
-    enabled = torch.is_autocast_enabled(device.type)
-    return enabled and torch.get_autocast_dtype(device.type) == torch.float16
-
-
-class _WeightedMean(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, error: Tensor, weights: Tensor, least: float, lesson: Lesson) -> Tensor:  # noqa: ANN401 # autograd's
-        ctx.save_for_backward(weights)
-        ctx.least, ctx.lesson = least, lesson
-        return (weights * error).mean()
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 # autograd's
-        (scale,), (weights,) = grad_outputs, ctx.saved_tensors
-        # Never zero: a picture with β = 0 teaches the attacker all the same.
-        gradient = scale * weights.clamp(min=ctx.least) / len(weights)
-        ctx.lesson.weigh(gradient)
-        return gradient, None, None, None
-
-
-def check_schedule(
-    mode: str,
-    transform: object,
-    attacker_every: int,
-    discriminator_every: int,
-    adversarial_fraction: float,
-) -> None:
-    """Raise where the ways to save time are out of range or exclude each other."""
-    if transform is not None and mode in ("shared", "fused"):
-        msg = (
-            f"`mode` must be 'alternating' or 'auto' with a `transform`, after which attack and "
-            f"defence see different pictures, but got {mode!r}. Leave one of the two out."
-        )
-        raise ValueError(msg)
-    every = {"attacker_every": attacker_every, "discriminator_every": discriminator_every}
-    for name, value in every.items():
-        if not isinstance(value, int) or value < 1:
-            msg = f"`{name}` must be a whole number of steps from 1, but got {value!r}."
-            raise ValueError(msg)
-    if not 0 < adversarial_fraction <= 1:
-        msg = (
-            f"`adversarial_fraction` must be above 0 and at most 1, but got {adversarial_fraction}."
-            " For a plain training leave the adversary out."
-        )
-        raise ValueError(msg)

@@ -19,6 +19,7 @@ from advaug import (
     HeatmapTask,
     PatchDiscriminator,
     SampleAdaptiveAdversary,
+    Schedule,
     UNetAttacker,
     encode_heatmaps,
 )
@@ -206,10 +207,9 @@ def _saat(
         paper_sized = {"attacker": attacker, "discriminator": discriminator, "structure": True}
         adversary = SampleAdaptiveAdversary(
             task_of(settings.detector),
-            mode=mode,  # type: ignore[reportArgumentType] # one of the three, below
-            # Fused is exact where samples do not mix.
             batch_norm="running" if mode == "fused" else "isolated",
-            **(paper_sized if paper else {}),
+            schedule=Schedule(mode=mode),
+            **paper_sized if paper else {},
             **options,
         )
         settings.place(adversary)
@@ -240,9 +240,7 @@ ARMS = {
     "discriminator-every-2": Arm(
         "shared, discriminator_every=2", _saat("shared", discriminator_every=2), 2
     ),
-    "fraction-half": Arm(
-        "shared, adversarial_fraction=0.5", _saat("shared", adversarial_fraction=0.5)
-    ),
+    "fraction-half": Arm("shared, share=0.5", _saat("shared", share=0.5)),
     "plain-captured": Arm("plain, captured", _nothing, captured=True),
     "shared-captured": Arm("shared, light, captured", _saat("shared"), captured=True),
     "fused-captured": Arm("fused, light, captured", _saat("fused"), captured=True),

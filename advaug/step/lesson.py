@@ -1,0 +1,148 @@
+"""Catch the attacker's gradient in the caller's own backward.
+
+What the attacker needs is the gradient of the detector's error at I_adv. A backward of the caller's
+that passes through I_adv brings it there, up to a factor for each sample that the caller's loss
+decides. How that factor is taken out again:
+
+- Where the weight u_i that arrives at each error e_i is known, the gradient times
+  -1 / ((e_i + λ)² B u_i) is exactly that of the mean of Eq. 3.
+- Where only the gradient is known, its direction is used: every sample pushes equally hard, and
+  neither the loss's scale nor its reduction matters.
+"""
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Variable
+
+from advaug.base.precision import widen
+from advaug.functional import feedback_loss
+
+__all__ = ["Lesson", "Teach", "weighted_mean"]
+
+# Weight of a sample that should have none, relative to the loss's own scale: its gradient survives
+# on the way to the pictures, and what it adds to the detector's is below rounding.
+LEAST, LEAST_HALF = 2.0**-40, 2.0**-12
+
+Finish = Callable[[], None]
+Teach = Callable[[Tensor, bool], Finish]
+
+
+class Lesson:
+    """What one backward of the caller's will teach, once.
+
+    The pictures hold this object only weakly. Whoever waits for the lesson keeps it, and drops the
+    whole scene with it when the backward never comes.
+
+    Attributes:
+        teach: Called on the way with the gradient of L_F at I_adv, and with whether that is a bare
+            direction. What it returns is called when the whole backward is done.
+    """
+
+    def __init__(self) -> None:
+        self.teach: Teach | None = None
+        self._wanted: Tensor | None = None
+        self._arrived: Tensor | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether no backward has come back to the pictures yet."""
+        return self.teach is not None
+
+    def tap(self, adversarial: Tensor) -> None:
+        """Watch these pictures, a leaf, which the detector is about to see."""
+        this = weakref.ref(self)
+
+        def arrive(leaf: Tensor) -> None:
+            gradient, leaf.grad = leaf.grad, None
+            lesson = this()
+            if lesson is not None and gradient is not None:
+                lesson._take(gradient)
+
+        adversarial.register_post_accumulate_grad_hook(arrive)
+
+    def follow(self, error: Tensor, relaxation: float) -> None:
+        """Weigh each sample as Eq. 3 does, for these errors e, `(B,)`."""
+        own = error.detach().requires_grad_()
+        feedback = feedback_loss(own, relaxation=relaxation).mean()
+        (self._wanted,) = torch.autograd.grad(feedback, own)
+
+    def weigh(self, arrived: Tensor) -> None:
+        """Take the weight u of each error in the caller's loss, `(B,)`, loss scale included."""
+        self._arrived = arrived
+
+    def weigh_by(self, errors: Tensor, chosen: Tensor) -> None:
+        """Take the weights when they arrive at errors of the caller's; ours are the chosen."""
+        this = weakref.ref(self)
+
+        def arrive(gradient: Tensor) -> None:
+            lesson = this()
+            if lesson is not None:
+                lesson.weigh(widen(gradient)[chosen])
+
+        errors.register_hook(arrive)
+
+    def _take(self, gradient: Tensor) -> None:
+        """Teach, at the first backward only: another one brings nothing new."""
+        teach, self.teach = self.teach, None
+        if teach is not None:
+            known = self._wanted is not None and self._arrived is not None
+            finish = teach(self._push(gradient), not known)
+            # As DistributedDataParallel waits for the detector's last gradient.
+            Variable._execution_engine.queue_callback(finish)
+
+    def _push(self, gradient: Tensor) -> Tensor:
+        """Gradient of L_F at I_adv."""
+        if self._wanted is None or self._arrived is None:
+            return -directions(gradient)
+        weighed = self._arrived != 0
+        ratio = torch.where(weighed, self._wanted / self._arrived, 0.0)
+        # A loss that counts for nothing says nothing: not a number, and so the step is left out.
+        ratio = torch.where(weighed.any(), ratio, torch.nan)
+        return gradient * ratio.view(-1, 1, 1, 1)
+
+
+def directions(gradient: Tensor) -> Tensor:
+    """The gradient of each sample, with norm 1, or 0 where there is none."""
+    # By the largest value first: a loss scale may bring squares to infinity or to nothing.
+    largest = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
+    gradient = torch.where(largest > 0, gradient / largest, gradient)
+    norms = gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    return gradient / norms.clamp(min=1.0)
+
+
+def weighted_mean(error: Tensor, weights: Tensor, scale: float, lesson: Lesson) -> Tensor:
+    """Eq. 8: the mean of weights times errors, whose first backward tells the lesson its weights.
+
+    Args:
+        error: e of Eq. 3, `(B,)`.
+        weights: β times the loss's weight, `(B,)`.
+        scale: The loss's weight: what counts as nothing is measured by it.
+        lesson: Which waits at the pictures.
+    """
+    least = scale * (LEAST_HALF if _in_half(error.device) else LEAST)
+    return _WeightedMean.apply(error, weights, least, lesson)
+
+
+def _in_half(device: torch.device) -> bool:
+    enabled = torch.is_autocast_enabled(device.type)
+    return enabled and torch.get_autocast_dtype(device.type) == torch.float16
+
+
+class _WeightedMean(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, error: Tensor, weights: Tensor, least: float, lesson: Lesson) -> Tensor:  # noqa: ANN401 # autograd's
+        ctx.save_for_backward(weights)
+        ctx.least, ctx.lesson = least, lesson
+        return (weights * error).mean()
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 # autograd's
+        (scale,), (weights,) = grad_outputs, ctx.saved_tensors
+        # Never zero: a picture with β = 0 teaches the attacker all the same.
+        gradient = scale * weights.clamp(min=ctx.least) / len(weights)
+        ctx.lesson.weigh(gradient)
+        return gradient, None, None, None

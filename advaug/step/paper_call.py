@@ -1,0 +1,204 @@
+"""The paper's call: run the detector on adversarial pictures, learn, and give the loss of Eq. 8."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advaug import functional as saat
+from advaug.base.checks import check_error, check_images, check_target_tensors, check_values
+from advaug.base.precision import widen
+from advaug.base.shapes import first_part
+from advaug.step.batch_norm import BatchNorms
+from advaug.step.learner import AdversarialBatch, Facts, Learner, Seen
+from advaug.step.learning import Due, Verdict, pull_of
+from advaug.step.lesson import weighted_mean
+from advaug.step.loan import Detector, private_randomness, unwrapped
+from advaug.step.modes import Mode, choose_mode
+from advaug.step.scene import Scene, draw
+from advaug.step.stepping import overflowed
+from advaug.tasks import LandmarkTask
+
+__all__ = ["PaperCall"]
+
+
+class PaperCall(Learner):
+    """`adversary(detector, images, target)` and `attack`.
+
+    Attributes:
+        task: What the detector's output means.
+        channels: Of the pictures.
+        loss_weight: Scale of the loss of Eq. 8.
+        batch_norms: The BatchNorm policy of the loan.
+        chosen_mode: How the last call ran; None before the first.
+    """
+
+    task: LandmarkTask | None
+    channels: int
+    loss_weight: float
+    batch_norms: BatchNorms
+    chosen_mode: Mode | None = None
+
+    def forward(self, detector: Detector, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
+        """One step of the paper: attack, learn, and give the loss of Eq. 8.
+
+        Args:
+            detector: Any callable from pictures to what the task understands.
+            images: `(B, C, H, W)`, as the detector takes them.
+            target: What the task takes.
+
+        Returns:
+            Scalar, the mean of β times the error on the adversarial pictures, to be added to the
+            caller's own loss. Its graph reaches the detector's parameters and nothing else. In mode
+            `"fused"` its backward is what teaches attacker and discriminator.
+
+        Raises:
+            ValueError, TypeError: If an input is unfit, gradients are disabled, or the mode does
+                not fit the detector; nothing has changed then. `ShapeError` is a ValueError.
+        """
+        if not torch.is_grad_enabled():
+            msg = (
+                "the adversary must be called with gradients enabled, but they are off. For "
+                "adversarial pictures only, use `adversary.attack(..., update=False)`."
+            )
+            raise ValueError(msg)
+        self._needs_task()
+        self.chosen_mode = choose_mode(
+            self.schedule.mode,
+            detector,
+            self.batch_norms.policy,
+            transformed=self.view.transform is not None,
+        )
+        images, target = first_part(images, target, self.schedule.share or 1.0)
+        if self.chosen_mode == "alternating":
+            return self._step_in_two_passes(detector, images, target)
+        return self._step_in_one_pass(detector, images, target)
+
+    def _step_in_two_passes(self, detector: Detector, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
+        """The paper's order: the detector sees I_adv for the attack, and again for the defence."""
+        attack = self.attack(detector, images, target)
+        with private_randomness(self._generator, images.device):
+            adversarial = attack.images
+            if self.view.transform is not None:
+                adversarial, target = self.view.transform(self.pixels.to_unit(adversarial), target)
+                adversarial = self.pixels.from_unit(adversarial)
+            with self.batch_norms.defence(detector):
+                error = self._needs_task().error(unwrapped(detector)(adversarial), target)
+        return self.loss_weight * (attack.beta * error).mean()  # Eq. 8
+
+    def _step_in_one_pass(self, detector: Detector, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
+        """The detector sees I_adv once, for attack and defence; see `advaug.step.modes`."""
+        seen = self._look(images, target)
+        due = self._start()
+        fused = self.chosen_mode == "fused" and due.attacker
+        with private_randomness(self._generator, images.device):
+            scene = self._draw(seen, due)
+            lesson = self.wait_for(scene) if fused else None
+            with self.batch_norms.defence(detector):
+                error = self._error(detector, scene.shown, images.dtype, target)
+                push = None
+                if due.attacker and not fused:
+                    push = self._push(scene, error, keep_graph=True)
+            verdict = self.judge(scene, due)
+        weights = self.loss_weight * self.trust(verdict.similarity)
+        self._calls += 1
+        if lesson is None:
+            self._learn(scene, verdict, error.detach(), push, due)
+            return (weights * error).mean()  # Eq. 8
+        facts = Facts(error.detach())
+        lesson.teach = self.teacher(
+            scene, verdict, due, facts=lambda: facts, lost=lambda: overflowed(detector)
+        )
+        lesson.follow(error, self.objective.relaxation)
+        self._pending = lesson
+        return weighted_mean(error, weights, self.loss_weight or 1.0, lesson)  # Eq. 8
+
+    @torch.enable_grad()
+    def attack(
+        self,
+        detector: Detector,
+        images: Tensor,
+        target: Any,  # noqa: ANN401 # the task's
+        *,
+        update: bool = True,
+    ) -> AdversarialBatch:
+        """Draw adversarial pictures where the detector is weak, and learn from its answer.
+
+        Args:
+            detector: Any callable from pictures to what the task understands.
+            images: `(B, C, H, W)`, as the detector takes them.
+            target: What the task takes.
+            update: False leaves attacker and discriminator as they are.
+
+        Returns:
+            The adversarial pictures and everything about them, detached.
+
+        Raises:
+            ValueError, TypeError: As the call itself.
+        """
+        seen = self._look(images, target)
+        due = self._start() if update else Due(attacker=False, discriminator=False)
+        with private_randomness(self._generator, images.device):
+            scene = self._draw(seen, due)
+            error, push = torch.full_like(images[:, 0, 0, 0], torch.nan), None
+            if due.attacker or not update:
+                # The gradient is taken while the detector is on loan: one that checkpoints its
+                # activations computes again in the backward.
+                with self.batch_norms.feedback(detector):
+                    error = self._error(detector, scene.shown, images.dtype, target)
+                    push = self._push(scene, error) if due.attacker else None
+            verdict = self.judge(scene, due, update=update)
+        if update:
+            self._calls += 1
+            self._learn(scene, verdict, error.detach(), push, due)
+        return self.parts(scene, verdict, error.detach(), images)
+
+    def _needs_task(self) -> LandmarkTask:
+        if self.task is None:
+            msg = (
+                "`task` must be given for the paper's call, which runs the detector itself, but is "
+                "None. Pass HeatmapTask() or CoordinateTask(), or use `adversary.augment`."
+            )
+            raise TypeError(msg)
+        return self.task
+
+    def _look(self, images: Tensor, target: Any) -> Seen:  # noqa: ANN401 # the task's
+        """Check the inputs of the paper's call. No state moves."""
+        task = self._needs_task()
+        check_images(images, self.reference, self.channels)
+        check_target_tensors(target, images)
+        size = (images.shape[-2], images.shape[-1])
+        with torch.no_grad():
+            clean = widen(self.pixels.to_unit(images.detach()))
+            structure = saat.structure_map(task.landmark_heatmaps(target, size))
+            if self.reads(images.device):
+                check_values(clean, structure, saat.SEMANTIC_THRESHOLD)
+            return Seen(clean, structure, saat.semantic_mask(structure))
+
+    def _start(self) -> Due:
+        self.batch_norms.step()  # with what the caller's last backward has left
+        return self.start()
+
+    def _draw(self, seen: Seen, due: Due) -> Scene:
+        guide = seen.structure if self.structure is True else None
+        return draw(self.attacker, self.view, *seen, guide=guide, learning=due.attacker)
+
+    def _error(self, detector: Detector, shown: Tensor, dtype: torch.dtype, target: Any) -> Tensor:  # noqa: ANN401 # the task's
+        """Error e of the detector, `(B,)`, with its graph."""
+        output = unwrapped(detector)(self.pixels.from_unit(shown).to(dtype))
+        error = self._needs_task().error(output, target)
+        check_error(error, len(shown), read=self.reads(shown.device))
+        return error
+
+    def _push(self, scene: Scene, error: Tensor, *, keep_graph: bool = False) -> Tensor:
+        """Gradient of L_F, Eq. 3, at I_adv."""
+        feedback = saat.feedback_loss(error, relaxation=self.objective.relaxation)
+        return pull_of(feedback, scene.adversarial, self._stepper, keep_graph=keep_graph)
+
+    def _learn(
+        self, scene: Scene, verdict: Verdict, error: Tensor, push: Tensor | None, due: Due
+    ) -> None:
+        """Step attacker and discriminator, as far as they are due."""
+        # All gradients before the first step, which writes to weights that graphs still need.
+        gradients = [] if push is None else self.lessons(scene, verdict, Facts(error), push)
+        self.move(verdict, gradients, due)
