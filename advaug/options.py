@@ -135,7 +135,8 @@ class Schedule:
             `"fused"`, which give the same gradients from fewer passes; see `advaug.step.modes`.
             `"auto"` takes the cheapest that is exact for the detector of each call.
         attacker_every: The attacker learns in every n-th call only.
-        discriminator_every: The discriminator learns in every n-th call only.
+        discriminator_every: The discriminator learns in every n-th call only; None for whenever
+            the attacker does.
         share: Part of each batch that is attacked. None for half in `augment`, where an attacked
             picture takes the place of the clean one, and for all in the paper's call, where it
             stands beside the clean one.
@@ -146,7 +147,7 @@ class Schedule:
 
     mode: Literal["auto", "alternating", "shared", "fused"] = "auto"
     attacker_every: int = 1
-    discriminator_every: int = 1
+    discriminator_every: int | None = None
     share: float | None = None
 
     def __post_init__(self) -> None:
@@ -154,6 +155,8 @@ class Schedule:
         check_choice("mode", self.mode, MODES)
         for name in ("attacker_every", "discriminator_every"):
             value = getattr(self, name)
+            if value is None and name == "discriminator_every":
+                continue
             if not _count(value) or value < 1:
                 msg = f"`{name}` must be a whole number of steps from 1, but got {value!r}."
                 raise ValueError(msg)

@@ -3,7 +3,7 @@
 Discriminator, attacker and detector are updated one after the other, each from a computation of its
 own: the attacker draws three times, the detector sees adversarial pictures twice. L_R has weight 1
 and L_A no limit. `advaug.SampleAdaptiveAdversary` gives the same gradients from less:
-`tests/contract/test_modes.py` holds them against each other, `benchmark_step.py` measures the
+`tests/contract/test_modes.py` holds them against each other, `benchmark.py step` measures the
 difference.
 """
 

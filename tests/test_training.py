@@ -83,7 +83,7 @@ def test_the_examples_attack_pictures_augmented_anew_unless_they_follow_the_pape
     experiment = Experiment(
         data="synthetic",
         root=None,
-        recipe=replace(recipe, batch_size=2, paper_networks=False),
+        recipe=replace(recipe, batch_size=2, literal=False),
         seed=0,
         device="cpu",
         output=tmp_path,

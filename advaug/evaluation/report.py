@@ -113,11 +113,11 @@ def plot_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: Pa
 
 
 def plot_gallery(images: Tensor, attack: AdversarialBatch, path: Path, *, count: int = 8) -> None:
-    """Picture, structure map, mask, perturbation and adversarial picture, with SSIM and β.
+    """Picture, structure map, mask, perturbation, and I_adv before and in the appearance.
 
     Args:
         images: The original pictures, `(B, 3, H, W)` in `[0, 1]`.
-        attack: Their attack.
+        attack: Their attack, for a detector that takes pictures in `[0, 1]`.
         path: A PNG file.
         count: How many pictures to show.
     """
@@ -128,6 +128,7 @@ def plot_gallery(images: Tensor, attack: AdversarialBatch, path: Path, *, count:
         "semantic mask M": attack.mask,
         f"perturbation × {PERTURBATION_GAIN:g}": 0.5 + PERTURBATION_GAIN * attack.perturbation,
         "adversarial I_adv": images + attack.perturbation,
+        "as the detector sees it": attack.images,
     }
     figure = _figure((1.7 * count + 0.5, 1.75 * len(rows) + 0.3))
     panels = figure.subplots(len(rows), count, squeeze=False)

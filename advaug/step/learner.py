@@ -142,10 +142,11 @@ class Learner(nn.Module):
         self._pending = None
         if self._calls == 0:
             broadcast(self)  # all processes of a run start from the same weights
+        every = self.schedule.attacker_every
+        critic_every = self.schedule.discriminator_every or every
         return Due(
-            attacker=self._calls % self.schedule.attacker_every == 0,
-            discriminator=self.discriminator is not None
-            and self._calls % self.schedule.discriminator_every == 0,
+            attacker=self._calls % every == 0,
+            discriminator=self.discriminator is not None and self._calls % critic_every == 0,
         )
 
     def judge(self, scene: Scene, due: Due, *, update: bool = True, blind: bool = False) -> Verdict:

@@ -1,6 +1,6 @@
 """Draw a sheet of every corruption at every severity, on synthetic faces.
 
-python examples/corruption_sheet.py docs/images/corruptions.png
+python examples/benchmark.py corruption-sheet docs/images/corruptions.png
 """
 
 import argparse

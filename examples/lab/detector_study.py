@@ -5,7 +5,7 @@ and one with SAAT, on the same pictures in the same order. Printed, for every se
 seeds: the NME on clean held-back faces before and after, the NME on the adversarial copies of those
 faces, and how many times larger the task's error is on them than on the clean ones.
 
-    python examples/detector_study.py --output runs/detector_study.json
+    python examples/benchmark.py detectors --output runs/detector_study.json
 """
 
 import argparse

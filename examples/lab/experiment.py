@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,6 @@ from advaug.adversary import SampleAdaptiveAdversary
 from advaug.augment import HandcraftedAugmentation
 from advaug.evaluation.evaluate import Errors, predict_under
 from advaug.evaluation.report import format_table, plot_ced, plot_curves, plot_gallery
-from advaug.networks.attacker import UNetAttacker
 from advaug.schemes import FACE_68
 from advaug.training.loading import InMemoryLandmarks, TrainingPictures
 from advaug.training.streaming import hold_or_stream
@@ -51,7 +51,7 @@ class Recipe:
         learning_rate: Of the detector.
         decay: The paper's factor every 25,000 steps, or None for a cosine to zero.
         adversary_learning_rate: Of attacker and discriminator.
-        paper_networks: Whether attacker and discriminator have the paper's size.
+        literal: Whether the adversary is the literal method, in the paper's size and order.
         adversary_sees: Which pictures the adversary gets, as in `Trainer`.
     """
 
@@ -61,8 +61,8 @@ class Recipe:
     learning_rate: float
     decay: float | None = None
     adversary_learning_rate: float = 1e-4
-    paper_networks: bool = False
-    adversary_sees: Literal["augmented", "again"] = "again"
+    literal: bool = False
+    adversary_sees: Literal["batch", "augmented", "again"] = "batch"
 
 
 PAPER = Recipe(
@@ -71,7 +71,7 @@ PAPER = Recipe(
     image_size=256,
     learning_rate=2e-4,
     decay=0.97,
-    paper_networks=True,
+    literal=True,
     adversary_sees="augmented",
 )
 
@@ -230,7 +230,7 @@ def run(
         if engine.is_main_process:
             _save_weights(detector, experiment.output / arm / "detector.safetensors")
             if isinstance(trainer.adversary, SampleAdaptiveAdversary):
-                _show_attack(trainer, trainer.adversary, test, experiment.output / "gallery.png")
+                _show_attack(trainer.adversary, test, experiment.output / "gallery.png")
                 engine.print(trainer.adversary.health())
     results = {
         arm: {name: found.summary() for name, found in conditions.items()}
@@ -264,9 +264,6 @@ def _rehearse(experiment: Experiment, make_detector: MakeDetector, codec: Codec)
     # The true mean shape is known once the files are read: any that is no single point will do.
     stand_in = (side - 1) * torch.rand(FACE_68.num_landmarks, 2)
     codec.decode(make_detector(stand_in).eval()(torch.zeros(1, 3, *size)), size)
-    if "saat" in experiment.arms:
-        make = UNetAttacker.paper if experiment.recipe.paper_networks else UNetAttacker
-        make().check_size(size)
 
 
 def _claim(experiment: Experiment) -> None:
@@ -330,9 +327,11 @@ def _trainer(
     detector = make_detector(data.mean_shape().cpu())
     adversary = None
     if arm == "saat":
-        adversary = SampleAdaptiveAdversary(
+        make = SampleAdaptiveAdversary
+        if recipe.literal:
+            make = partial(SampleAdaptiveAdversary.paper, image_size=recipe.image_size)
+        adversary = make(
             codec.task,
-            networks="paper" if recipe.paper_networks else "light",
             optimizer=lambda parameters: Adam(
                 parameters, lr=recipe.adversary_learning_rate, betas=(0.5, 0.999)
             ),
@@ -362,13 +361,10 @@ def _trainer(
     )
 
 
-def _show_attack(
-    trainer: Trainer, adversary: SampleAdaptiveAdversary, data: InMemoryLandmarks, path: Path
-) -> None:
+def _show_attack(adversary: SampleAdaptiveAdversary, data: InMemoryLandmarks, path: Path) -> None:
     """Draw the gallery: what the trained attacker does to test pictures."""
     batch = data[torch.linspace(0, len(data) - 1, 8).long()]
-    target = trainer.codec.encode(batch.landmarks, batch.visible, batch.size)
-    attack = adversary.attack(trainer.detector, batch.images, target, update=False)
+    attack = adversary.preview(batch.images, (batch.landmarks, batch.visible))
     plot_gallery(batch.images, attack, path)
 
 

@@ -25,7 +25,7 @@ from lab.codecs import Codec
 __all__ = ["Seen", "Trainer", "TrainingConfig", "write_json"]
 
 PAPER_DECAY_STEPS = 25_000  # from the authors' release; the paper gives the factor alone
-Seen = Literal["augmented", "again", "original", "rest"]
+Seen = Literal["batch", "augmented", "again", "original", "rest"]
 _Lesson = tuple[Tensor, Any]
 SYMBOLS = {"beta": "β", "ssim": "SSIM"}
 
@@ -66,10 +66,13 @@ class Trainer:
         augmentation: Handcrafted augmentation of every batch.
         adversary: Anything called as `adversary(detector, images, target)` that gives a loss to
             add: a `SampleAdaptiveAdversary`, or one of `advaug.baselines`. None trains plainly.
-        adversary_sees: The `"augmented"` pictures that the detector learns from, the same ones
-            augmented `"again"`, or the `"original"` ones, for an adversary that makes its own
-            copies of them. Or the `"rest"`: then the detector learns plainly from the first half
-            of each batch alone, and the second half is the adversary's.
+        adversary_sees: The detector's own `"batch"`, by the `augment` of a
+            `SampleAdaptiveAdversary`. Or, for its paper's call and for baselines, the `"augmented"`
+            pictures that the detector learns from, the same ones augmented `"again"`, the
+            `"original"` ones, for an adversary that makes its own copies of them, or the `"rest"`:
+            then the detector learns plainly from the first half of each batch, and the second half
+            is the adversary's. None for the batch where the adversary can, and else for the
+            augmented pictures.
         accelerator: Decides device, precision, processes and accumulation.
 
     Attributes:
@@ -87,9 +90,11 @@ class Trainer:
         *,
         augmentation: HandcraftedAugmentation | None = None,
         adversary: nn.Module | None = None,
-        adversary_sees: Seen = "augmented",
+        adversary_sees: Seen | None = None,
         accelerator: Accelerator,
     ) -> None:
+        if adversary_sees is None:
+            adversary_sees = "batch" if hasattr(adversary, "augment") else "augmented"
         if adversary_sees == "rest" and config.batch_size < 2:
             msg = (
                 "`batch_size` must be at least 2 for a batch to be shared by detector and "
@@ -157,17 +162,35 @@ class Trainer:
             process=self.accelerator.process_index,
             processes=self.accelerator.num_processes,
         )
-        (images, target), theirs = self._share_out(batch)
         with self.accelerator.autocast():
-            loss = self.codec.task.error(self.detector(images), target).mean()
-            if self.adversary is not None:
-                loss = loss + self.adversary(self.detector, *theirs)
+            loss = self._loss_in_batch(batch) if self._in_batch else self._loss_beside(batch)
         self.accelerator.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad()
         for scheduler in self.schedulers:
             scheduler.step()
         return loss.detach()
+
+    @property
+    def _in_batch(self) -> bool:
+        return self.adversary is not None and self.adversary_sees == "batch"
+
+    def _loss_in_batch(self, batch: Batch) -> Tensor:
+        """The detector's own loss, over a batch of which a part is attacked."""
+        adversary: Any = self.adversary
+        batch = self._changed(batch)
+        images = adversary.augment(batch.images, (batch.landmarks, batch.visible))
+        errors = self.codec.task.error(self.detector(images), self._encoded(batch))
+        adversary.tell(errors)
+        return errors.mean()
+
+    def _loss_beside(self, batch: Batch) -> Tensor:
+        """The detector's own loss, and that of the adversary's call."""
+        (images, target), theirs = self._share_out(batch)
+        loss = self.codec.task.error(self.detector(images), target).mean()
+        if self.adversary is not None:
+            loss = loss + self.adversary(self.detector, *theirs)
+        return loss
 
     def _share_out(self, batch: Batch) -> tuple[_Lesson, _Lesson]:
         """Pictures and target for the detector, and those for the adversary."""
@@ -183,11 +206,15 @@ class Trainer:
 
     def _augmented(self, batch: Batch) -> _Lesson:
         """Pictures and target to learn from."""
-        if self.augmentation is not None:
-            labels = (batch.landmarks, batch.visible)
-            images, labels = self.augmentation(batch.images, labels)
-            batch = Batch(images, *labels)
+        batch = self._changed(batch)
         return batch.images, self._encoded(batch)
+
+    def _changed(self, batch: Batch) -> Batch:
+        """The batch after the handcrafted augmentation."""
+        if self.augmentation is None:
+            return batch
+        images, labels = self.augmentation(batch.images, (batch.landmarks, batch.visible))
+        return Batch(images, *labels)
 
     def _encoded(self, batch: Batch) -> Any:  # noqa: ANN401 # the task's
         return self.codec.encode(batch.landmarks, batch.visible, batch.size)

@@ -1,4 +1,4 @@
-"""The arms of `benchmark_step.py`: the same training step, alone and with what can be added to it.
+"""The arms of `benchmark.py step`: the same training step, alone and with what can be added to it.
 
 Every arm has a detector of its own. Pictures and landmarks are random numbers: what a step costs
 does not depend on them.
@@ -66,9 +66,9 @@ class Settings:
 
 
 class Extra(NamedTuple):
-    """What an arm adds to a plain step: a loss, and the adversary behind it, if it is ours."""
+    """What an arm adds to a plain step: a loss, or a change of the batch; and our adversary."""
 
-    loss: Callable[[nn.Module, Tensor, Any], Tensor]
+    loss: Callable[[nn.Module, Tensor, Any], Tensor] | None
     adversary: SampleAdaptiveAdversary | None = None
 
 
@@ -122,8 +122,10 @@ class Step:
         """The loss of one step, after it."""
         kind, dtype = self.settings.device.type, self.settings.dtype
         with torch.autocast(kind, dtype=dtype, enabled=dtype != torch.float32):
+            if self.extra is not None and self.extra.loss is None and self.extra.adversary:
+                images = self.extra.adversary.augment(images, target)
             loss = self.task.error(self.detector(images), target).mean()
-            if self.extra is not None:
+            if self.extra is not None and self.extra.loss is not None:
                 loss = loss + self.extra.loss(self.detector, images, target)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
@@ -200,7 +202,7 @@ def _saat(
     mode: str,
     *,
     paper: bool = False,
-    **options: Any,  # noqa: ANN401 # the adversary's
+    **schedule: Any,  # noqa: ANN401 # a Schedule's
 ) -> Callable[[Settings, nn.Module], Extra]:
     def add(settings: Settings, detector: nn.Module) -> Extra:
         attacker, discriminator = _paper_networks(settings)
@@ -208,12 +210,18 @@ def _saat(
         adversary = SampleAdaptiveAdversary(
             task_of(settings.detector),
             batch_norm="running" if mode == "fused" else "isolated",
-            schedule=Schedule(mode=mode),
+            schedule=Schedule(mode=mode, **schedule),
             **paper_sized if paper else {},
-            **options,
         )
         settings.place(adversary)
         return Extra(adversary, adversary)
+
+    return add
+
+
+def _augment(**schedule: Any) -> Callable[[Settings, nn.Module], Extra]:  # noqa: ANN401 # a Schedule's
+    def add(settings: Settings, detector: nn.Module) -> Extra:
+        return Extra(None, settings.place(SampleAdaptiveAdversary(schedule=Schedule(**schedule))))
 
     return add
 
@@ -240,6 +248,9 @@ ARMS = {
     "discriminator-every-2": Arm(
         "shared, discriminator_every=2", _saat("shared", discriminator_every=2), 2
     ),
+    "augment": Arm("augment", _augment()),
+    "augment-every-2": Arm("augment, attacker_every=2", _augment(attacker_every=2), 2),
+    "augment-captured": Arm("augment, captured", _augment(), captured=True),
     "fraction-half": Arm("shared, share=0.5", _saat("shared", share=0.5)),
     "plain-captured": Arm("plain, captured", _nothing, captured=True),
     "shared-captured": Arm("shared, light, captured", _saat("shared"), captured=True),

@@ -1,6 +1,6 @@
 """Measure how many pictures one core corrupts and masks in a second of its time.
 
-python examples/benchmark_data.py --image-size 256 --markdown
+python examples/benchmark.py data --image-size 256 --markdown
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How fast detectors answer: what `benchmark_step.py --inference` runs.
+"""How fast detectors answer: what `benchmark.py step --inference` runs.
 
 From pictures on the device to heatmaps or landmarks there; eager, compiled, and exported to ONNX
 and run by onnxruntime on the CPU.

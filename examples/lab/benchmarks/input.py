@@ -1,7 +1,7 @@
 """Measure each part of the input path, and how fast a detector uses pictures up.
 
-    python examples/benchmark_input.py --markdown
-    python examples/benchmark_input.py --root FOLDER --device cuda --workers 8
+    python examples/benchmark.py input --markdown
+    python examples/benchmark.py input --root FOLDER --device cuda --workers 8
 
 Without --root the pictures are synthetic faces, saved as JPEG files of 640 px for the while.
 """

@@ -1,9 +1,9 @@
 """What a training step costs: plainly, adversarially, and with SAAT in each of its modes.
 
-    python examples/benchmark_step.py --device cuda --precision bfloat16 --captured --markdown
-    python examples/benchmark_step.py --image-size 128 --threads 2 --markdown
-    python examples/benchmark_step.py --device cuda --precision bfloat16 --sweep
-    python examples/benchmark_step.py --inference --threads 1
+    python examples/benchmark.py step --device cuda --precision bfloat16 --captured --markdown
+    python examples/benchmark.py step --image-size 128 --threads 2 --markdown
+    python examples/benchmark.py step --device cuda --precision bfloat16 --sweep
+    python examples/benchmark.py step --inference --threads 1
 
 Ratios are taken within each round of one run, in which every arm has its turn, and the median over
 the rounds counts.

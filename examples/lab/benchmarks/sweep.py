@@ -1,4 +1,4 @@
-"""Time of a step as the batch and as the pictures grow: what `benchmark_step.py --sweep` runs."""
+"""Time of a step as the batch and as the pictures grow: what `benchmark.py step --sweep` runs."""
 
 import argparse
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The table of `benchmark_step.py`: time, memory and operations of each arm, and the goals."""
+"""The table of `benchmark.py step`: time, memory and operations of each arm, and the goals."""
 
 import argparse
 import statistics
