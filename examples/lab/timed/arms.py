@@ -67,7 +67,10 @@ def half(settings: Settings, seed: int) -> SampleAdaptiveAdversary:
 def literal(settings: Settings, seed: int) -> SampleAdaptiveAdversary:
     """The paper's method to the letter."""
     if settings.attacker_width is None:
-        attacker, discriminator = UNetAttacker.paper(settings.image_size), PatchDiscriminator.paper()
+        attacker, discriminator = (
+            UNetAttacker.paper(settings.image_size),
+            PatchDiscriminator.paper(),
+        )
     else:
         attacker = UNetAttacker(base_width=settings.attacker_width, structure=True, coarse=0)
         discriminator = PatchDiscriminator(base_width=settings.attacker_width)

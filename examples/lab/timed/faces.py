@@ -1,4 +1,4 @@
-"""The faces of a study: to train on, to choose by, and to report on. No person is in two of them."""
+"""The faces of a study, to train on, choose by and report on: no person is in two of them."""
 
 from dataclasses import dataclass
 from pathlib import Path

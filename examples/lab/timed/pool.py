@@ -1,5 +1,6 @@
 """Processes of one machine that are asked, and may die without taking the others along."""
 
+import contextlib
 import multiprocessing
 import time
 from collections.abc import Callable, Mapping
@@ -25,16 +26,14 @@ class Worker:
         self.process.start()
         theirs.close()
         self.captured = captured
-        self.busy = False
 
     def tell(self, name: str, *arguments: Any) -> None:  # noqa: ANN401 # the method's
-        """Have a method run; `answer` gives what it returns."""
-        self.busy = True
-        self.connection.send((name, arguments))
+        """Have a method run; `answer` gives what it returns, also that the process has died."""
+        with contextlib.suppress(BrokenPipeError, ConnectionError):
+            self.connection.send((name, arguments))
 
     def answer(self) -> tuple[bool, Any]:
         """Wait for the answer. A process that has died answers that."""
-        self.busy = False
         try:
             return self.connection.recv()
         except (EOFError, ConnectionError):
@@ -68,32 +67,27 @@ class Pool:
     ) -> tuple[dict[Worker, Any], dict[Worker, str]]:
         """Ask workers at the same time, and wait for all.
 
-        A worker that fails, or has not answered in time, is ended and leaves the pool.
-
         Args:
             messages: What each of them is to do.
             stop_at: When waiting ends, as of `time.time()`.
 
         Returns:
-            The answers, and what went wrong.
+            The answers, and what went wrong with those that have failed, or have not answered
+            in time. They are of no use any more: drop or replace them.
         """
         answers: dict[Worker, Any] = {}
         failures: dict[Worker, str] = {}
         for worker, (name, arguments) in messages.items():
-            try:
-                worker.tell(name, *arguments)
-            except (BrokenPipeError, ConnectionError):
-                pass  # its answer says that it has died
+            worker.tell(name, *arguments)
         waiting = list(messages)
         while waiting and (ready := self.ready(waiting, stop_at)):
             for worker in ready:
                 fine, result = worker.answer()
                 (answers if fine else failures)[worker] = result
                 waiting.remove(worker)
-        failures |= {worker: "no answer in time" for worker in waiting}
+        failures |= dict.fromkeys(waiting, "no answer in time")
         for worker, reason in failures.items():
-            self.say(f"a process failed: {reason}")
-            self.drop(worker)
+            self.say(f"a process failed at {messages[worker]}: {reason}")
         return answers, failures
 
     def ready(self, workers: list[Worker], stop_at: float) -> list[Worker]:
@@ -107,10 +101,12 @@ class Pool:
         worker.end()
         self.workers.remove(worker)
 
-    def add(self, *, captured: bool) -> Worker:
-        """One worker more."""
-        self.workers.append(Worker(self.settings, captured=captured))
-        return self.workers[-1]
+    def replace(self, worker: Worker, *, captured: bool) -> Worker:
+        """End a worker and start another one in its place."""
+        place = self.workers.index(worker)
+        worker.end()
+        self.workers[place] = Worker(self.settings, captured=captured)
+        return self.workers[place]
 
     def end(self) -> None:
         """End all."""

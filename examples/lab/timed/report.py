@@ -76,9 +76,7 @@ def _measured(result: dict[str, Any], errors: dict[str, NDArray[Any]]) -> _Measu
     return _Measured(result["arm"], result["seed"], conditions, both)
 
 
-def _subsets(
-    study: dict[str, Any], measured: Sequence[_Measured]
-) -> dict[str, NDArray[np.bool_]]:
+def _subsets(study: dict[str, Any], measured: Sequence[_Measured]) -> dict[str, NDArray[np.bool_]]:
     """Masks by name; the committee's as soon as one of it is there and the set is large enough."""
     found = {name: np.array(mask) for name, mask in study.get("subsets", {}).items()}
     committee = [each.row("clean", "box") for each in measured if each.arm == COMMITTEE]
@@ -150,7 +148,10 @@ def _kinds_table(runs: Sequence[_Measured]) -> str:
 
 def _table(runs: Sequence[_Measured], columns: Mapping[str, Column]) -> str:
     rows = [
-        [arm, *(_cell([value(run) for run in runs if run.arm == arm]) for value in columns.values())]
+        [
+            arm,
+            *(_cell([value(run) for run in runs if run.arm == arm]) for value in columns.values()),
+        ]
         for arm in dict.fromkeys(run.arm for run in runs)
     ]
     return table(["arm", *columns], rows, markdown=True)

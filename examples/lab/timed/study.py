@@ -3,7 +3,7 @@
 import json
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -61,7 +61,8 @@ class _Study:
         self.deadline = deadline
         self.report = report
         self.began = time.time()
-        self.captured: dict[str, bool] = {}
+        self.ways: dict[str, str] = {}
+        self.failed: set[Run] = set()
         self.plan_path = settings.output / "plan.json"
 
     def say(self, text: str) -> None:
@@ -91,7 +92,7 @@ class _Study:
         pool = Pool(self.settings, self.settings.processes or len(runs), self.say)
         try:
             steps = self._planned() or self._plan(pool, runs)
-            self._train(pool, [run for run in runs if run.arm in steps], steps)
+            self._train(pool, self._fit(runs, steps), steps)
         finally:
             pool.end()
             renderer.terminate()
@@ -100,16 +101,19 @@ class _Study:
         """The steps of each arm, if an earlier call has planned them."""
         return json.loads(self.plan_path.read_text())["steps"] if self.plan_path.exists() else None
 
+    def _fit(self, runs: Sequence[Run], steps: Mapping[str, float]) -> list[Run]:
+        """Those runs that can be trained, as far as is known."""
+        return [run for run in runs if run.arm in steps and run not in self.failed]
+
     def _plan(self, pool: Pool, runs: Sequence[Run]) -> dict[str, int]:
         """Measure costs, share out the time that is left, and write it down."""
         by_worker, build = self._prepare(pool, runs)
         steps, picture = self._time_alone(pool, by_worker, runs)
         costs = Costs(steps, picture, build, self._rehearse(pool, by_worker, steps))
-        kept = [run for run in runs if run.arm in steps]
         pictures = len(measured_people(self.settings).places) * len(condition_names(self.settings))
         budget = budget_of(
             costs,
-            runs=len(kept),
+            runs=len(self._fit(runs, steps)),
             processes=max(1, len(pool.workers)),
             pictures=pictures,
             left=self.deadline - time.time(),
@@ -129,17 +133,20 @@ class _Study:
         self.say(f"budget {budget}")
         return dict(budget.steps)
 
-    def _prepare(
-        self, pool: Pool, runs: Sequence[Run]
-    ) -> tuple[dict[Worker, Run], float]:
+    def _prepare(self, pool: Pool, runs: Sequence[Run]) -> tuple[dict[Worker, Run], float]:
         """Let each worker build one run; one that fails gets a second chance without graphs."""
         asked = dict(zip(pool.workers, runs, strict=False))
         until = min(time.time() + STARTING, self.deadline)
         answers, failures = pool.ask(
             {worker: ("prepare", (run,)) for worker, run in asked.items()}, until
         )
-        again = {pool.add(captured=False): asked[worker] for worker in failures}
-        more, _ = pool.ask({worker: ("prepare", (run,)) for worker, run in again.items()}, until)
+        again = {pool.replace(worker, captured=False): asked[worker] for worker in failures}
+        more, failures = pool.ask(
+            {worker: ("prepare", (run,)) for worker, run in again.items()}, until
+        )
+        for worker in failures:
+            pool.drop(worker)
+            self.failed.add(again[worker])
         asked, answers = {**asked, **again}, {**answers, **more}
         self.ways = {asked[worker].arm: answer["way"] for worker, answer in answers.items()}
         self.say(f"{len(answers)} processes are ready; steps run {self.ways}")
@@ -153,32 +160,44 @@ class _Study:
         steps, pictures = {}, []
         for run in {run.arm: run for run in reversed(runs)}.values():
             worker = next((each for each, own in by_worker.items() if own.arm == run.arm), None)
-            if worker is None:
-                if len(pool.workers) >= len(runs) or not by_worker:
-                    continue  # its own process has failed twice
-                worker = next(iter(by_worker))
-                pool.ask({worker: ("prepare", (run,))}, self.deadline)
+            if worker is None and len(pool.workers) < len(runs) and pool.workers:
+                worker = pool.workers[0]  # which is at another arm
                 by_worker[worker] = run
-            answers, _ = pool.ask({worker: ("time_alone", (TIMING,))}, self.deadline)
-            if worker in answers:
-                steps[run.arm] = answers[worker]["step"]
-                pictures.append(answers[worker]["picture"])
-            else:
-                by_worker.pop(worker, None)
+                self._ask_one(pool, by_worker, worker, "prepare", run)
+            timed = worker and self._ask_one(pool, by_worker, worker, "time_alone", TIMING)
+            if timed:
+                steps[run.arm] = timed["step"]
+                pictures.append(timed["picture"])
         if not steps:
             msg = "no arm could be timed: see the failures above."
             raise RuntimeError(msg)
         self.say(f"seconds of a step alone: {steps}")
         return steps, sorted(pictures)[len(pictures) // 2]
 
-    def _rehearse(
-        self, pool: Pool, by_worker: dict[Worker, Run], steps: dict[str, float]
-    ) -> float:
+    def _ask_one(
+        self,
+        pool: Pool,
+        by_worker: dict[Worker, Run],
+        worker: Worker,
+        name: str,
+        argument: Run | float,
+    ) -> Any:  # noqa: ANN401 # the worker's
+        """Its answer; None, and another one in its place, where it fails or has failed before."""
+        if worker not in by_worker:
+            return None
+        answers, _ = pool.ask({worker: (name, (argument,))}, self.deadline)
+        if worker not in answers:
+            del by_worker[worker]
+            pool.replace(worker, captured=worker.captured)
+        return answers.get(worker)
+
+    def _rehearse(self, pool: Pool, by_worker: dict[Worker, Run], steps: dict[str, float]) -> float:
         """What the processes get done together, in seconds of the device alone per second."""
         begin = time.time() + SOON
         message = ("rehearse", (begin, REHEARSAL))
-        working = {worker: message for worker in by_worker if worker in pool.workers}
-        rates, _ = pool.ask(working, self.deadline)
+        rates, failures = pool.ask(dict.fromkeys(by_worker, message), self.deadline)
+        for worker in failures:
+            pool.replace(worker, captured=worker.captured)
         return sum(rate * steps[by_worker[worker].arm] for worker, rate in rates.items())
 
     def _train(self, pool: Pool, runs: list[Run], steps: dict[str, int]) -> None:
@@ -205,11 +224,8 @@ class _Study:
                     self._told(run, result)
                 else:
                     self.say(f"{run.arm}, seed {run.seed}: failed: {result}")
-                    captured = worker.captured
-                    pool.drop(worker)
-                    worker = pool.add(captured=captured) if waiting else None
-                if worker is not None:
-                    give(worker)
+                    worker = pool.replace(worker, captured=worker.captured)
+                give(worker)
         for run in at_work.values():
             self.say(f"{run.arm}, seed {run.seed}: ended, for the time is over")
 

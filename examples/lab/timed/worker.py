@@ -1,5 +1,6 @@
 """A process that times steps, trains runs and measures detectors, as it is told."""
 
+import gc
 import json
 import time
 import traceback
@@ -101,6 +102,9 @@ class _Worker:
             end_at: When measuring does.
         """
         self.learner = None
+        gc.collect()  # the graph it has been timed with, whose memory others can use
+        if self.settings.device == "cuda":
+            torch.cuda.empty_cache()
         folder = run.folder(self.settings.output)
         learner = self.learner = self._learner(run, steps)
         checkpoint = folder / "checkpoint.pt"
