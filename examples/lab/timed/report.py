@@ -12,15 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from advaug.augment.corruptions import CORRUPTIONS
 from advaug.evaluation.hardness import hardest
 from lab.benchmarks.measures import table, write_text
+from lab.timed.conditions import GROUPS
 from lab.timed.settings import COMMITTEE
 
 __all__ = ["write_report"]
-
-GROUPS: Mapping[str, Sequence[str]] = {"Landmark-C": tuple(CORRUPTIONS)}
-"""Kinds of corruptions whose means stand in the tables, by the name of their group."""
 
 Column = Callable[["_Measured"], float]
 
@@ -129,7 +126,7 @@ def _rendered_columns(runs: Sequence[_Measured]) -> dict[str, Column]:
     plain = {name: lambda run, name=name: run.mean(name) for name in ("masked", "occluded")}
     known = {kind for run in runs for kind in map(_kind_of, run.conditions)}
     groups = {
-        name: group(kept)
+        f"Landmark-C, {name}": group(kept)
         for name, kinds in GROUPS.items()
         if (kept := [kind for kind in kinds if kind in known])
     }
