@@ -14,16 +14,6 @@ from lab.timed.settings import COMMITTEE, Settings
 __all__ = ["ARMS", "Arm", "arm_of"]
 
 ATTACKER_RATE = 1e-3  # ten times the default: runs are short
-LITERAL: Mapping[str, Any] = {
-    "structure": True,
-    "regions": None,
-    "appearance": None,
-    "reconstruction_weight": 1.0,
-    "adversarial_limit": None,
-    "batch_norm": "shared",
-    "mode": "alternating",
-}
-
 MakeAdversary = Callable[[Settings, int], SampleAdaptiveAdversary]
 
 
@@ -35,53 +25,55 @@ class Arm:
         title: What the tables call it.
         own: What is done to half of the training pictures, by name; None for nothing.
         make: Builds the adversary from the settings and a seed; None for none.
-        attacked: What the adversary gets: "all" pictures of the batch in a call of its own, beside
-            the detector's pass over them, or the second "half", which the detector then learns
-            from through the adversary only.
+        attacked: Where the adversary's pictures are: in the "batch" itself, which it augments; in
+            the second "half" of it, which the detector then sees in the adversary's call only; or
+            beside "all" of it, in a call of their own.
     """
 
     title: str
     own: Change | None = None
     make: MakeAdversary | None = None
-    attacked: Literal["all", "half"] = "all"
+    attacked: Literal["batch", "half", "all"] = "batch"
+
+
+def augment(settings: Settings, seed: int) -> SampleAdaptiveAdversary:
+    """The library's defaults: half of each batch comes back attacked."""
+    networks = _networks(settings, structure=False)
+    return SampleAdaptiveAdversary(**networks, optimizer=_optimizer, seed=seed)
 
 
 def half(settings: Settings, seed: int) -> SampleAdaptiveAdversary:
     """The paper's call with the library's defaults, for half of each batch."""
-    networks = {}
-    if settings.attacker_width is not None:
-        width = settings.attacker_width
-        networks["attacker"] = UNetAttacker(base_width=width, structure=False)
-        networks["discriminator"] = PatchDiscriminator(base_width=width)
-    # An adversarial picture that is still whole (β = .4) counts as much as a clean one.
     return SampleAdaptiveAdversary(
         HeatmapTask(),
-        **networks,
         batch_norm="shared",
-        loss_weight=2.5,
+        loss_weight=2.5,  # a picture that is still whole (β = .4) counts as much as a clean one
         optimizer=_optimizer,
         seed=seed,
+        **_networks(settings, structure=False),
     )
 
 
 def literal(settings: Settings, seed: int) -> SampleAdaptiveAdversary:
     """The paper's method to the letter."""
-    if settings.attacker_width is None:
-        attacker, discriminator = (
-            UNetAttacker.paper(settings.image_size),
-            PatchDiscriminator.paper(),
-        )
-    else:
-        attacker = UNetAttacker(base_width=settings.attacker_width, structure=True, coarse=0)
-        discriminator = PatchDiscriminator(base_width=settings.attacker_width)
-    return SampleAdaptiveAdversary(
+    return SampleAdaptiveAdversary.paper(
         HeatmapTask(),
-        attacker=attacker,
-        discriminator=discriminator,
+        settings.image_size,
         optimizer=_optimizer,
         seed=seed,
-        **LITERAL,
+        **_networks(settings, structure=True),
     )
+
+
+def _networks(settings: Settings, *, structure: bool) -> dict[str, Any]:
+    """Narrow networks beside narrow detectors; else the library's own."""
+    if settings.attacker_width is None:
+        return {}
+    width, coarse = settings.attacker_width, 0 if structure else 1
+    return {
+        "attacker": UNetAttacker(base_width=width, structure=structure, coarse=coarse),
+        "discriminator": PatchDiscriminator(base_width=width),
+    }
 
 
 _optimizer = partial(Adam, lr=ATTACKER_RATE, betas=(0.5, 0.999), fused=True)
@@ -90,8 +82,9 @@ ARMS: Mapping[str, Arm] = {
     "plain": Arm("plain"),
     "appearance": Arm("half of the pictures in the random appearance", own="appearance"),
     "erasing": Arm("half of the pictures erased", own="erasing"),
+    "saat": Arm("SAAT, half of each batch attacked", make=augment),
     "saat-half": Arm("SAAT, the paper's call on half of each batch", make=half, attacked="half"),
-    "literal": Arm("SAAT, the paper to the letter", make=literal),
+    "literal": Arm("SAAT, the paper to the letter", make=literal, attacked="all"),
 }
 
 

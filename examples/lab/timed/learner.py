@@ -113,15 +113,16 @@ class Learner:
     def _loss(self, images: Tensor, landmarks: Tensor, visible: Tensor) -> Tensor:
         size = (images.shape[-2], images.shape[-1])
         heatmaps, visible = self.codec.encode(landmarks, visible, size)
-        adversary, count = self.adversary, len(images)
-        own = count // 2 if adversary is not None and self.arm.attacked == "half" else count
-        error = self.codec.task.error(self.detector(images[:own]), (heatmaps[:own], visible[:own]))
-        loss = error.mean()
-        if adversary is None:
+        adversary, attacked = self.adversary, self.arm.attacked
+        own = len(images) // 2 if adversary is not None and attacked == "half" else len(images)
+        if adversary is not None and attacked == "batch":
+            images = adversary.augment(images, (landmarks, visible))
+        output = self.detector(images[:own])
+        loss = self.codec.task.error(output, (heatmaps[:own], visible[:own])).mean()
+        if adversary is None or attacked == "batch":
             return loss
-        start = own % count
-        theirs = images[start:], (heatmaps[start:], visible[start:])
-        return loss + adversary(self.detector, *theirs)
+        theirs = slice(own, None) if attacked == "half" else slice(None)
+        return loss + adversary(self.detector, images[theirs], (heatmaps[theirs], visible[theirs]))
 
     def _parts(self) -> Mapping[str, Any]:
         parts = {
