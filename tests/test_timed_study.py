@@ -137,6 +137,21 @@ def test_a_killed_run_goes_on_to_the_same_numbers(root, tmp_path, arm):
         assert torch.equal(later.detector.state_dict()[name], value), name
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.parametrize("arm", PLANS["tiny"]["arms"])
+def test_a_replayed_run_gives_the_numbers_of_its_steps(root, tmp_path, arm, precision):
+    settings = settings_of(root, tmp_path, device="cuda", precision=precision)
+    data = hold(training_people(settings), "cuda")
+    losses = []
+    for captured in (False, True):
+        learner = Learner(Run(arm, 1), 12, data, settings, captured=captured)
+        losses.append([learner.step().item() for _ in range(10)])
+    assert learner.way == "replayed"
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.02 if precision == "no" else 0.1)
+
+
 def test_arms_of_a_seed_start_from_the_same_weights(root, tmp_path):
     settings = settings_of(root, tmp_path)
     data = hold(training_people(settings), "cpu")

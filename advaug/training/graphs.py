@@ -204,11 +204,11 @@ def _unsteady(adversary: SampleAdaptiveAdversary | None) -> Iterator[str]:
     if adversary is None:
         return
     for name in ("attacker_every", "discriminator_every"):
-        if getattr(adversary, name) > 1:
-            yield f"with `{name}={getattr(adversary, name)}` not every step does the same"
+        if getattr(adversary.schedule, name) > 1:
+            yield f"with `{name}={getattr(adversary.schedule, name)}` not every step does the same"
     if adversary.batch_norms.policy == "split":
         yield "`batch_norm='split'` hands gradients from one step to the next"
-    if adversary.transform is not None:
+    if adversary.view.transform is not None:
         yield "`transform` may draw random numbers on the CPU, which a graph would not draw again"
 
 

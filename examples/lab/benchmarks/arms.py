@@ -66,10 +66,17 @@ class Settings:
 
 
 class Extra(NamedTuple):
-    """What an arm adds to a plain step: a loss, and the adversary behind it, if it is ours."""
+    """What an arm adds to a plain step.
 
-    loss: Callable[[nn.Module, Tensor, Any], Tensor]
+    Attributes:
+        loss: A loss beside the detector's own.
+        adversary: The one behind it, if it is ours.
+        change: From the pictures to those that the detector gets.
+    """
+
+    loss: Callable[[nn.Module, Tensor, Any], Tensor] | None = None
     adversary: SampleAdaptiveAdversary | None = None
+    change: Callable[[Tensor], Tensor] | None = None
 
 
 class Arm(NamedTuple):
@@ -122,8 +129,10 @@ class Step:
         """The loss of one step, after it."""
         kind, dtype = self.settings.device.type, self.settings.dtype
         with torch.autocast(kind, dtype=dtype, enabled=dtype != torch.float32):
+            if self.extra is not None and self.extra.change is not None:
+                images = self.extra.change(images)
             loss = self.task.error(self.detector(images), target).mean()
-            if self.extra is not None:
+            if self.extra is not None and self.extra.loss is not None:
                 loss = loss + self.extra.loss(self.detector, images, target)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
@@ -196,11 +205,18 @@ def _literal(settings: Settings, detector: nn.Module) -> Extra:
     return Extra(LiteralSAAT(task_of(settings.detector), *networks))
 
 
+def _augment(settings: Settings, detector: nn.Module) -> Extra:
+    adversary = SampleAdaptiveAdversary()
+    settings.place(adversary)
+    landmarks = _landmarks(settings.batch_size, settings.image_size).to(settings.device)
+    return Extra(None, adversary, lambda images: adversary.augment(images, landmarks))
+
+
 def _saat(
     mode: str,
     *,
     paper: bool = False,
-    **options: Any,  # noqa: ANN401 # the adversary's
+    **options: Any,  # noqa: ANN401 # the schedule's
 ) -> Callable[[Settings, nn.Module], Extra]:
     def add(settings: Settings, detector: nn.Module) -> Extra:
         attacker, discriminator = _paper_networks(settings)
@@ -208,9 +224,8 @@ def _saat(
         adversary = SampleAdaptiveAdversary(
             task_of(settings.detector),
             batch_norm="running" if mode == "fused" else "isolated",
-            schedule=Schedule(mode=mode),
+            schedule=Schedule(mode=mode, **options),  # type: ignore[reportArgumentType] # one of the three, below
             **paper_sized if paper else {},
-            **options,
         )
         settings.place(adversary)
         return Extra(adversary, adversary)
@@ -241,6 +256,8 @@ ARMS = {
         "shared, discriminator_every=2", _saat("shared", discriminator_every=2), 2
     ),
     "fraction-half": Arm("shared, share=0.5", _saat("shared", share=0.5)),
+    "augment": Arm("augment, light", _augment),
+    "augment-captured": Arm("augment, light, captured", _augment, captured=True),
     "plain-captured": Arm("plain, captured", _nothing, captured=True),
     "shared-captured": Arm("shared, light, captured", _saat("shared"), captured=True),
     "fused-captured": Arm("fused, light, captured", _saat("fused"), captured=True),
