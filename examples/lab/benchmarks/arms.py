@@ -1,4 +1,4 @@
-"""The arms of `benchmark.py step`: the same training step, alone and with what can be added to it.
+"""The arms of `benchmark_step.py`: the same training step, alone and with what can be added to it.
 
 Every arm has a detector of its own. Pictures and landmarks are random numbers: what a step costs
 does not depend on them.
@@ -66,10 +66,17 @@ class Settings:
 
 
 class Extra(NamedTuple):
-    """What an arm adds to a plain step: a loss, or a change of the batch; and our adversary."""
+    """What an arm adds to a plain step.
 
-    loss: Callable[[nn.Module, Tensor, Any], Tensor] | None
+    Attributes:
+        loss: A loss beside the detector's own.
+        adversary: The one behind it, if it is ours.
+        change: From the pictures to those that the detector gets.
+    """
+
+    loss: Callable[[nn.Module, Tensor, Any], Tensor] | None = None
     adversary: SampleAdaptiveAdversary | None = None
+    change: Callable[[Tensor], Tensor] | None = None
 
 
 class Arm(NamedTuple):
@@ -122,8 +129,8 @@ class Step:
         """The loss of one step, after it."""
         kind, dtype = self.settings.device.type, self.settings.dtype
         with torch.autocast(kind, dtype=dtype, enabled=dtype != torch.float32):
-            if self.extra is not None and self.extra.loss is None and self.extra.adversary:
-                images = self.extra.adversary.augment(images, target)
+            if self.extra is not None and self.extra.change is not None:
+                images = self.extra.change(images)
             loss = self.task.error(self.detector(images), target).mean()
             if self.extra is not None and self.extra.loss is not None:
                 loss = loss + self.extra.loss(self.detector, images, target)
@@ -198,11 +205,20 @@ def _literal(settings: Settings, detector: nn.Module) -> Extra:
     return Extra(LiteralSAAT(task_of(settings.detector), *networks))
 
 
+def _augment(**schedule: Any) -> Callable[[Settings, nn.Module], Extra]:  # noqa: ANN401 # a Schedule's
+    def add(settings: Settings, detector: nn.Module) -> Extra:
+        adversary = settings.place(SampleAdaptiveAdversary(schedule=Schedule(**schedule)))
+        landmarks = _landmarks(settings.batch_size, settings.image_size).to(settings.device)
+        return Extra(None, adversary, lambda images: adversary.augment(images, landmarks))
+
+    return add
+
+
 def _saat(
     mode: str,
     *,
     paper: bool = False,
-    **schedule: Any,  # noqa: ANN401 # a Schedule's
+    **options: Any,  # noqa: ANN401 # the schedule's
 ) -> Callable[[Settings, nn.Module], Extra]:
     def add(settings: Settings, detector: nn.Module) -> Extra:
         attacker, discriminator = _paper_networks(settings)
@@ -210,18 +226,11 @@ def _saat(
         adversary = SampleAdaptiveAdversary(
             task_of(settings.detector),
             batch_norm="running" if mode == "fused" else "isolated",
-            schedule=Schedule(mode=mode, **schedule),
+            schedule=Schedule(mode=mode, **options),  # type: ignore[reportArgumentType] # one of the three, below
             **paper_sized if paper else {},
         )
         settings.place(adversary)
         return Extra(adversary, adversary)
-
-    return add
-
-
-def _augment(**schedule: Any) -> Callable[[Settings, nn.Module], Extra]:  # noqa: ANN401 # a Schedule's
-    def add(settings: Settings, detector: nn.Module) -> Extra:
-        return Extra(None, settings.place(SampleAdaptiveAdversary(schedule=Schedule(**schedule))))
 
     return add
 
@@ -248,10 +257,10 @@ ARMS = {
     "discriminator-every-2": Arm(
         "shared, discriminator_every=2", _saat("shared", discriminator_every=2), 2
     ),
-    "augment": Arm("augment", _augment()),
-    "augment-every-2": Arm("augment, attacker_every=2", _augment(attacker_every=2), 2),
-    "augment-captured": Arm("augment, captured", _augment(), captured=True),
     "fraction-half": Arm("shared, share=0.5", _saat("shared", share=0.5)),
+    "augment": Arm("augment, light", _augment()),
+    "augment-every-2": Arm("augment, attacker_every=2", _augment(attacker_every=2), 2),
+    "augment-captured": Arm("augment, light, captured", _augment(), captured=True),
     "plain-captured": Arm("plain, captured", _nothing, captured=True),
     "shared-captured": Arm("shared, light, captured", _saat("shared"), captured=True),
     "fused-captured": Arm("fused, light, captured", _saat("fused"), captured=True),

@@ -1,0 +1,153 @@
+"""One run: a detector, what trains it, and a step that a GPU may replay."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from advaug.augment import HandcraftedAugmentation
+from advaug.base.files import whole_file
+from advaug.detectors import HourglassNet
+from advaug.schemes import FACE_68
+from advaug.training import CapturedStep
+from advaug.training.loading import InMemoryLandmarks
+from lab.codecs import HeatmapCodec
+from lab.study.own import ChangedAugmentation
+from lab.timed.arms import arm_of
+from lab.timed.settings import Run, Settings
+
+__all__ = ["Learner"]
+
+WARM_UP = 0.05  # of the steps, in which the learning rate rises
+
+
+class Learner:
+    """Train one detector step by step.
+
+    Attributes:
+        done: Steps behind it.
+        detector: The detector.
+        codec: Its targets and its landmarks.
+    """
+
+    def __init__(
+        self, run: Run, steps: int, data: InMemoryLandmarks, settings: Settings, *, captured: bool
+    ) -> None:
+        self.run, self.steps, self.data, self.settings = run, steps, data, settings
+        self.arm = arm_of(run.arm)
+        self.done = 0
+        torch.manual_seed(run.seed)  # all arms of a seed start from the same weights
+        options = {"depth": settings.depth, "out_stride": settings.out_stride}
+        self.detector = self._place(HourglassNet(68, width=settings.width, **options)).train()
+        self.codec = HeatmapCodec(settings.out_stride)
+        make = self.arm.make
+        self.adversary = None if make is None else self._place(make(settings, run.seed))
+        usual = {"flip_permutation": FACE_68.flip_permutation, "seed": run.seed}
+        self.augmentation = (
+            HandcraftedAugmentation(**usual)
+            if self.arm.own is None
+            else ChangedAugmentation(self.arm.own, **usual)
+        )
+        self._rate = torch.zeros((), device=settings.device)  # a tensor: a graph reads it anew
+        self.optimizer = Adam(self.detector.parameters(), lr=self._rate, fused=True)
+        self._step = self._learn
+        if captured:
+            self._step = CapturedStep(self._learn, self.adversary, [self.optimizer])
+
+    def step(self) -> Tensor:
+        """Take the next step; gives its loss, on the device, without waiting for it."""
+        settings = self.settings
+        batch = self.data.batch(self.done, settings.batch_size, seed=self.run.seed)
+        labels = (batch.landmarks, batch.visible)
+        images, (landmarks, visible) = self.augmentation(batch.images, labels)
+        if settings.device == "cuda":
+            images = images.contiguous(memory_format=torch.channels_last)
+        self._rate.fill_(learning_rate(self.done, self.steps, settings.learning_rate))
+        loss = self._step(images, landmarks, visible)
+        self.done += 1
+        return loss
+
+    @property
+    def way(self) -> str:
+        """How its steps run."""
+        if not isinstance(self._step, CapturedStep):
+            return "as they are"
+        return "replayed" if self._step.reason is None else f"as they are: {self._step.reason}"
+
+    def save(self, path: Path) -> None:
+        """Write all that an exact resume needs."""
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        state |= {"done": self.done, "steps": self.steps, "random": torch.get_rng_state()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as temporary:
+            torch.save(state, temporary)
+
+    def load(self, path: Path) -> None:
+        """Go on where `save` was called, if it was, for a run of as many steps."""
+        if not path.exists():
+            return
+        # Our own file; optimizers and generators keep more than tensors in it.
+        state = torch.load(path, weights_only=False, map_location=self.settings.device)
+        if state["steps"] != self.steps:
+            return
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self._share_rate()
+        torch.set_rng_state(state["random"].cpu())
+        self.done = state["done"]
+
+    def _learn(self, images: Tensor, landmarks: Tensor, visible: Tensor) -> Tensor:
+        """From augmented pictures to the optimizer's step."""
+        device, half = self.settings.device, self.settings.precision == "bf16"
+        with torch.autocast(device, torch.bfloat16, enabled=half):
+            loss = self._loss(images, landmarks, visible)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss.detach()
+
+    def _loss(self, images: Tensor, landmarks: Tensor, visible: Tensor) -> Tensor:
+        size = (images.shape[-2], images.shape[-1])
+        heatmaps, visible = self.codec.encode(landmarks, visible, size)
+        adversary, attacked = self.adversary, self.arm.attacked
+        own = len(images) // 2 if adversary is not None and attacked == "half" else len(images)
+        if adversary is not None and attacked == "batch":
+            images = adversary.augment(images, (landmarks, visible))
+        output = self.detector(images[:own])
+        loss = self.codec.task.error(output, (heatmaps[:own], visible[:own])).mean()
+        if adversary is None or attacked == "batch":
+            return loss
+        theirs = slice(own, None) if attacked == "half" else slice(None)
+        return loss + adversary(self.detector, images[theirs], (heatmaps[theirs], visible[theirs]))
+
+    def _parts(self) -> Mapping[str, Any]:
+        parts = {
+            "detector": self.detector,
+            "optimizer": self.optimizer,
+            "augmentation": self.augmentation,
+            "adversary": self.adversary,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def _share_rate(self) -> None:
+        """Loading gives the optimizer a learning rate of its own."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate
+
+    def _place(self, module: nn.Module) -> Any:  # noqa: ANN401 # what it gets
+        module = module.to(self.settings.device)
+        if self.settings.device == "cuda":
+            module = module.to(memory_format=torch.channels_last)
+        return module
+
+
+def learning_rate(step: int, steps: int, highest: float) -> float:
+    """Rises in a line, then falls to zero in a cosine."""
+    rising = max(1, round(WARM_UP * steps))
+    if step < rising:
+        return highest * (step + 1) / rising
+    return highest * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))

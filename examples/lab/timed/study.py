@@ -1,0 +1,260 @@
+"""Time the steps, plan the runs, train them beside each other, and stop in time."""
+
+import json
+import multiprocessing
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lab.experiment import check_same_settings
+from lab.timed.budget import Costs, budget_of
+from lab.timed.collect import collect
+from lab.timed.conditions import condition_names, render
+from lab.timed.faces import hold, measured_people, real_subsets
+from lab.timed.pool import Pool, Worker
+from lab.timed.settings import Run, Settings
+from lab.timed.worker import read_result
+from lab.trainer import write_json
+
+__all__ = ["run_study"]
+
+TIMING, REHEARSAL = 2.5, 8.0  # seconds: of each arm alone, and of all together
+STARTING = 180.0  # seconds until a process must have answered for the first time
+SOON = 0.5  # seconds from telling processes to begin until they do
+LAST = 4.0  # seconds before the end at which whoever is still at work is ended
+WRITING = 3.0  # seconds that a run takes to write its result
+
+
+def run_study(settings: Settings, *, minutes: float, report: Path) -> list[Run]:
+    """Run what is not done yet of a study, and end in time.
+
+    The first call measures what a step costs and plans; a later one goes on by that plan. A run
+    that fails is left; the others go on.
+
+    Args:
+        settings: Of all runs.
+        minutes: Until everything has ended, startup and tables among it.
+        report: Folder for tables and numbers; they are written anew after every run.
+
+    Returns:
+        Those runs that have not gone to their end.
+
+    Raises:
+        ValueError: If the folder holds a study with other settings, or the time is too short.
+    """
+    study = _Study(settings, time.time() + 60 * minutes, report)
+    study.claim()
+    if study.left():
+        study.work()
+    study.write_tables()
+    return study.left()
+
+
+class _Study:
+    def __init__(self, settings: Settings, deadline: float, report: Path) -> None:
+        self.settings = settings
+        self.deadline = deadline
+        self.report = report
+        self.began = time.time()
+        self.ways: dict[str, str] = {}
+        self.failed: set[Run] = set()
+        self.plan_path = settings.output / "plan.json"
+
+    def say(self, text: str) -> None:
+        print(f"[{time.time() - self.began:6.1f} s] {text}", flush=True)
+
+    def claim(self) -> None:
+        """Make the folder this study's, or go on with it."""
+        path, ours = self.settings.output / "settings.json", self.settings.description()
+        if path.exists():
+            check_same_settings(path.parent, json.loads(path.read_text()), ours)
+        self.settings.output.mkdir(parents=True, exist_ok=True)
+        write_json(path, ours)
+
+    def left(self) -> list[Run]:
+        """Runs without a whole result."""
+        return [run for run in self.settings.runs() if read_result(run, self.settings) is None]
+
+    def work(self) -> None:
+        """From the first process to the last run."""
+        renderer = multiprocessing.get_context("spawn").Process(
+            target=render, args=(self.settings,), daemon=True
+        )
+        renderer.start()
+        if self.settings.device == "cpu":
+            renderer.join()  # or it would disturb the timing
+        runs = self.left()
+        pool = Pool(self.settings, self.settings.processes or len(runs), self.say)
+        try:
+            steps = self._planned() or self._plan(pool, runs)
+            self._train(pool, self._fit(runs, steps), steps)
+        finally:
+            pool.end()
+            renderer.terminate()
+
+    def _planned(self) -> dict[str, int] | None:
+        """The steps of each arm, if an earlier call has planned them."""
+        return json.loads(self.plan_path.read_text())["steps"] if self.plan_path.exists() else None
+
+    def _fit(self, runs: Sequence[Run], steps: Mapping[str, float]) -> list[Run]:
+        """Those runs that can be trained, as far as is known."""
+        return [run for run in runs if run.arm in steps and run not in self.failed]
+
+    def _plan(self, pool: Pool, runs: Sequence[Run]) -> dict[str, int]:
+        """Measure costs, share out the time that is left, and write it down."""
+        by_worker, build = self._prepare(pool, runs)
+        steps, picture = self._time_alone(pool, by_worker, runs)
+        costs = Costs(steps, picture, build, self._rehearse(pool, by_worker, steps))
+        pictures = len(measured_people(self.settings).places) * len(condition_names(self.settings))
+        budget = budget_of(
+            costs,
+            runs=len(self._fit(runs, steps)),
+            processes=max(1, len(pool.workers)),
+            pictures=pictures,
+            left=self.deadline - time.time(),
+        )
+        plan = {
+            "settings": self.settings.description(),
+            "costs": asdict(costs),
+            **asdict(budget),
+            "processes": len(pool.workers),
+            "ways": self.ways,
+            "planned_after": time.time() - self.began,
+            "machine": _machine(self.settings),
+            "versions": {name: version(name) for name in ("torch", "kornia", "timm")},
+        }
+        write_json(self.plan_path, plan)
+        self.say(f"costs {costs}")
+        self.say(f"budget {budget}")
+        return dict(budget.steps)
+
+    def _prepare(self, pool: Pool, runs: Sequence[Run]) -> tuple[dict[Worker, Run], float]:
+        """Let each worker build one run; one that fails gets a second chance without graphs."""
+        asked = dict(zip(pool.workers, runs, strict=False))
+        until = min(time.time() + STARTING, self.deadline)
+        answers, failures = pool.ask(
+            {worker: ("prepare", (run,)) for worker, run in asked.items()}, until
+        )
+        again = {pool.replace(worker, captured=False): asked[worker] for worker in failures}
+        more, failures = pool.ask(
+            {worker: ("prepare", (run,)) for worker, run in again.items()}, until
+        )
+        for worker in failures:
+            pool.drop(worker)
+            self.failed.add(again[worker])
+        asked, answers = {**asked, **again}, {**answers, **more}
+        self.ways = {asked[worker].arm: answer["way"] for worker, answer in answers.items()}
+        self.say(f"{len(answers)} processes are ready; steps run {self.ways}")
+        build = max((answer["seconds"] for answer in answers.values()), default=0.0)
+        return {worker: asked[worker] for worker in answers}, build
+
+    def _time_alone(
+        self, pool: Pool, by_worker: dict[Worker, Run], runs: Sequence[Run]
+    ) -> tuple[dict[str, float], float]:
+        """Seconds of a step of each arm that works, and of measuring a picture."""
+        steps, pictures = {}, []
+        for run in {run.arm: run for run in reversed(runs)}.values():
+            worker = next((each for each, own in by_worker.items() if own.arm == run.arm), None)
+            if worker is None and len(pool.workers) < len(runs) and pool.workers:
+                worker = pool.workers[0]  # which is at another arm
+                by_worker[worker] = run
+                self._ask_one(pool, by_worker, worker, "prepare", run)
+            timed = worker and self._ask_one(pool, by_worker, worker, "time_alone", TIMING)
+            if timed:
+                steps[run.arm] = timed["step"]
+                pictures.append(timed["picture"])
+        if not steps:
+            msg = "no arm could be timed: see the failures above."
+            raise RuntimeError(msg)
+        self.say(f"seconds of a step alone: {steps}")
+        return steps, sorted(pictures)[len(pictures) // 2]
+
+    def _ask_one(
+        self,
+        pool: Pool,
+        by_worker: dict[Worker, Run],
+        worker: Worker,
+        name: str,
+        argument: Run | float,
+    ) -> Any:  # noqa: ANN401 # the worker's
+        """Its answer; None, and another one in its place, where it fails or has failed before."""
+        if worker not in by_worker:
+            return None
+        answers, _ = pool.ask({worker: (name, (argument,))}, self.deadline)
+        if worker not in answers:
+            del by_worker[worker]
+            pool.replace(worker, captured=worker.captured)
+        return answers.get(worker)
+
+    def _rehearse(self, pool: Pool, by_worker: dict[Worker, Run], steps: dict[str, float]) -> float:
+        """What the processes get done together, in seconds of the device alone per second."""
+        begin = time.time() + SOON
+        message = ("rehearse", (begin, REHEARSAL))
+        rates, failures = pool.ask(dict.fromkeys(by_worker, message), self.deadline)
+        for worker in failures:
+            pool.replace(worker, captured=worker.captured)
+        return sum(rate * steps[by_worker[worker].arm] for worker, rate in rates.items())
+
+    def _train(self, pool: Pool, runs: list[Run], steps: dict[str, int]) -> None:
+        """Give each worker a run after the other, and keep every result at once."""
+        plan = json.loads(self.plan_path.read_text())
+        end_at = self.deadline - LAST - WRITING
+        rounds = -(-len(runs) // max(1, len(pool.workers)))
+        stop_at = end_at - plan["measuring"] / rounds
+        waiting, at_work = list(runs), {}
+
+        def give(worker: Worker) -> None:
+            if waiting and time.time() < stop_at:
+                run = at_work[worker] = waiting.pop(0)
+                worker.tell("run", run, steps[run.arm], stop_at, end_at)
+
+        for worker in list(pool.workers):
+            give(worker)
+        self._keep_subsets()
+        while at_work and (ready := pool.ready(list(at_work), self.deadline - LAST)):
+            for worker in ready:
+                run = at_work.pop(worker)
+                fine, result = worker.answer()
+                if fine:
+                    self._told(run, result)
+                else:
+                    self.say(f"{run.arm}, seed {run.seed}: failed: {result}")
+                    worker = pool.replace(worker, captured=worker.captured)
+                give(worker)
+        for run in at_work.values():
+            self.say(f"{run.arm}, seed {run.seed}: ended, for the time is over")
+
+    def _told(self, run: Run, result: dict[str, Any]) -> None:
+        self.say(
+            f"{run.arm}, seed {run.seed}: {result['steps']} of {result['planned']} steps in "
+            f"{result['train_seconds']:.0f} s, measured in {result['measure_seconds']:.0f} s"
+        )
+        self.write_tables()
+
+    def _keep_subsets(self) -> None:
+        """Which pictures are hard by themselves: found once, while the processes train."""
+        path = self.settings.output / "subsets.json"
+        if path.exists():
+            return
+        people = measured_people(self.settings)
+        subsets = real_subsets(people, hold(people, "cpu"))
+        masks = {name: mask.tolist() for name, mask in subsets.items()}
+        write_json(path, {"names": people.names, "subsets": masks})
+
+    def write_tables(self) -> None:
+        """Bring numbers and tables up to date; what goes wrong with them stops no run."""
+        try:
+            collect(self.settings, self.report)
+        except (OSError, ValueError, KeyError) as error:
+            self.say(f"no tables: {type(error).__name__}: {error}")
+
+
+def _machine(settings: Settings) -> str:
+    if settings.device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"CPU, {settings.threads} thread a process"

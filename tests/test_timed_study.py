@@ -1,0 +1,304 @@
+"""The timed study: people kept apart, equal time, whole ends, exact resumes, processes that die."""
+
+import importlib
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lab.timed import PLANS, Settings
+from lab.timed.budget import Costs, budget_of
+from lab.timed.conditions import condition_names, pictures_under, render
+from lab.timed.faces import hold, measured_people, real_subsets, training_people
+from lab.timed.learner import Learner, learning_rate
+from lab.timed.pool import Pool
+from lab.timed.report import write_report
+from lab.timed.settings import Run
+from lab.timed.study import run_study
+from lab.timed.worker import read_result
+from PIL import Image
+
+from advaug.datasets import SyntheticFaces
+from advaug.datasets.readers.pts import write_pts
+from advaug.errors import DatasetError
+
+timed_study = importlib.import_module("timed_study")  # of the folder `examples`
+PEOPLE = {"train": 7, "val": 5}
+SEVERAL = 2  # pictures of each person
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory):
+    """A folder of drawn faces, named as real ones are."""
+    root = tmp_path_factory.mktemp("people")
+    for split, people in PEOPLE.items():
+        (root / split).mkdir()
+        faces = SyntheticFaces(people * SEVERAL, split=split, image_size=40, seed=3)
+        for number in range(people * SEVERAL):
+            face = faces[number]
+            stem = root / split / f"{split}{number // SEVERAL:02d}_{number % SEVERAL}"
+            pixels = (255 * face.image.permute(1, 2, 0)).round().byte().numpy()
+            Image.fromarray(pixels).save(f"{stem}.jpg")
+            write_pts(f"{stem}.pts", face.landmarks)
+    return root
+
+
+def settings_of(root, output, **changes):
+    usual = {**PLANS["tiny"], "choose_people": 2, "severities": (3,)}
+    return Settings(root=root, output=Path(output), **{**usual, **changes})
+
+
+def test_nobody_is_trained_on_who_is_measured(root, tmp_path):
+    training = training_people(settings_of(root, tmp_path))
+    choosing = measured_people(settings_of(root, tmp_path, measured="choose"))
+    reporting = measured_people(settings_of(root, tmp_path))
+    owners = [{name.split("_")[0] for name in each.names} for each in (training, choosing)]
+    assert len(owners[1]) == 2
+    assert owners[0] | owners[1] == {f"train{number:02d}" for number in range(7)}
+    assert not owners[0] & owners[1]
+    assert {name[:3] for name in reporting.names} == {"val"}
+    assert len(hold(training, "cpu")) == 5 * SEVERAL
+
+
+@pytest.mark.parametrize("count", [0, 7])
+def test_some_people_must_be_left_to_train_on(root, tmp_path, count):
+    with pytest.raises(DatasetError, match="more people in `train` than the"):
+        training_people(settings_of(root, tmp_path, choose_people=count))
+
+
+def test_the_real_subsets_are_of_the_measured_pictures(root, tmp_path):
+    people = measured_people(settings_of(root, tmp_path))
+    subsets = real_subsets(people, hold(people, "cpu"))
+    assert {name: mask.sum().item() for name, mask in subsets.items()} == {
+        "large pose": 2,
+        "low quality": 2,
+    }
+
+
+def test_conditions_are_rendered_once(root, tmp_path):
+    settings = settings_of(root, tmp_path)
+    assert pictures_under("fog/3", settings) is None
+    render(settings)
+    names = condition_names(settings)
+    assert names[:3] == ["clean", "masked", "occluded"]
+    held = {name: pictures_under(name, settings) for name in names[1:]}
+    assert all(pictures.shape == (10, 3, 32, 32) for pictures in held.values())
+    assert not torch.equal(held["fog/3"], held["masked"])
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")}
+    render(settings)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")} == written
+
+
+COSTS = Costs(steps={"plain": 0.01, "dear": 0.04}, picture=0.001, build=2.0, throughput=1.2)
+
+
+@pytest.mark.parametrize(("runs", "processes"), [(4, 4), (4, 2), (5, 2), (1, 1)])
+def test_all_runs_cost_the_same_and_fit(runs, processes):
+    budget = budget_of(COSTS, runs=runs, processes=processes, pictures=100, left=120.0)
+    assert budget.steps["plain"] == pytest.approx(4 * budget.steps["dear"], abs=4)
+    rounds = -(-runs // processes)
+    training = rounds * (COSTS.build + processes * budget.seconds / COSTS.throughput)
+    measuring = runs * 100 * COSTS.picture / COSTS.throughput
+    assert 0.85 * 120 < training + measuring + 8 < 120
+
+
+def test_too_few_minutes_are_told():
+    with pytest.raises(ValueError, match="must leave time for 4 runs, but got 0.2 minutes"):
+        budget_of(COSTS, runs=4, processes=4, pictures=100, left=10.0)
+
+
+def test_the_learning_rate_rises_and_falls_to_nothing():
+    rates = [learning_rate(step, 100, 1.0) for step in range(100)]
+    assert rates[4] == 1.0
+    assert rates == sorted(rates[:5]) + sorted(rates[5:], reverse=True)
+    assert rates[-1] < 0.01
+
+
+@pytest.mark.parametrize("arm", PLANS["tiny"]["arms"])
+def test_a_killed_run_goes_on_to_the_same_numbers(root, tmp_path, arm):
+    settings = settings_of(root, tmp_path)
+    data = hold(training_people(settings), "cpu")
+
+    def learner():
+        return Learner(Run(arm, 1), 5, data, settings, captured=False)
+
+    whole, killed, later = learner(), learner(), learner()
+    losses = [whole.step().item() for _ in range(5)]
+    for _ in range(2):
+        killed.step()
+    killed.save(tmp_path / "checkpoint.pt")
+    torch.rand(3)  # whatever happens between
+    later.load(tmp_path / "checkpoint.pt")
+    assert later.done == 2
+    assert [later.step().item() for _ in range(3)] == losses[2:]
+    for name, value in whole.detector.state_dict().items():
+        assert torch.equal(later.detector.state_dict()[name], value), name
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.parametrize("arm", PLANS["tiny"]["arms"])
+def test_a_replayed_run_gives_the_numbers_of_its_steps(root, tmp_path, arm, precision):
+    settings = settings_of(root, tmp_path, device="cuda", precision=precision)
+    data = hold(training_people(settings), "cuda")
+    losses = []
+    for captured in (False, True):
+        learner = Learner(Run(arm, 1), 12, data, settings, captured=captured)
+        losses.append([learner.step().item() for _ in range(10)])
+    assert learner.way == "replayed"
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.02 if precision == "no" else 0.1)
+
+
+def test_arms_of_a_seed_start_from_the_same_weights(root, tmp_path):
+    settings = settings_of(root, tmp_path)
+    data = hold(training_people(settings), "cpu")
+    first, second, other = (
+        Learner(run, 5, data, settings, captured=False).detector.state_dict()
+        for run in (Run("plain", 0), Run("literal", 0), Run("plain", 1))
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["stem.0.weight"], other["stem.0.weight"])
+
+
+def test_a_checkpoint_of_another_length_is_not_gone_on_with(root, tmp_path):
+    settings = settings_of(root, tmp_path)
+    data = hold(training_people(settings), "cpu")
+    short = Learner(Run("plain", 0), 5, data, settings, captured=False)
+    short.step()
+    short.save(tmp_path / "checkpoint.pt")
+    longer = Learner(Run("plain", 0), 6, data, settings, captured=False)
+    longer.load(tmp_path / "checkpoint.pt")
+    assert longer.done == 0
+
+
+def test_a_process_that_dies_takes_no_other_along(root, tmp_path):
+    settings = settings_of(root, tmp_path)
+    told = []
+    pool = Pool(settings, 2, told.append)
+    try:
+        fine, dies = pool.workers
+        dies.process.terminate()
+        prepare = ("prepare", (Run("plain", 0),))
+        answers, failures = pool.ask({fine: prepare, dies: prepare}, time.time() + 100)
+        assert set(answers) == {fine}
+        assert answers[fine]["way"] == "as they are"
+        assert set(failures) == {dies}
+        assert "the process ended" in failures[dies]
+        hangs = {fine: ("rehearse", (time.time() + 1000, 1.0))}
+        assert pool.ask(hangs, time.time() + 0.1) == ({}, {fine: "no answer in time"})
+    finally:
+        pool.end()
+    assert len(told) == 2
+
+
+@pytest.fixture(scope="module")
+def finished(root, tmp_path_factory):
+    """A study with an arm that fails, for nobody knows it."""
+    output = tmp_path_factory.mktemp("study")
+    settings = settings_of(root, output, arms=("plain", "unknown"), seeds=(0,))
+
+    def in_a_hurry(costs, *, left, pictures, **more):
+        return budget_of(costs, left=12.0 + costs.build, pictures=0, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lab.timed.study.budget_of", in_a_hurry)
+        patch.setattr("lab.timed.study.TIMING", 0.1)
+        patch.setattr("lab.timed.study.REHEARSAL", 0.1)
+        began = time.time()
+        left = run_study(settings, minutes=4.0, report=output / "report")
+    return settings, left, time.time() - began
+
+
+def test_a_study_ends_in_time_and_without_the_run_that_fails(finished):
+    settings, left, seconds = finished
+    assert seconds < 240
+    assert left == [Run("unknown", 0)]
+    result = read_result(Run("plain", 0), settings)
+    assert result["steps"] == result["planned"] > 0
+    text = (settings.output / "report" / "study.md").read_text()
+    assert "hardest tenth, box" in text
+    assert "large pose, box" in text
+    assert "| fog " in text
+
+
+def test_a_finished_run_is_not_done_again(finished):
+    settings, *_ = finished
+    path = Run("plain", 0).folder(settings.output) / "result.json"
+    before = path.stat().st_mtime_ns
+    again = settings_of(settings.root, settings.output, arms=("plain", "unknown"), seeds=(0,))
+    assert [run.arm for run in again.runs() if read_result(run, again) is None] == ["unknown"]
+    assert path.stat().st_mtime_ns == before
+
+
+def test_a_folder_belongs_to_one_study(finished):
+    settings, *_ = finished
+    other = settings_of(settings.root, settings.output, arms=("plain",), seeds=(0,), batch_size=2)
+    with pytest.raises(ValueError, match="differs in .*batch_size"):
+        run_study(other, minutes=1.0, report=settings.output / "report")
+
+
+def write_study(folder, errors):
+    """Two arms of two seeds and one of the committee, each with one number for every picture."""
+    names = ["clean", "masked", "fog/2", "fog/4"]
+    held, results = {}, []
+    for (arm, seed), level in errors.items():
+        values = np.full((4, 20), level, dtype=np.float32) * np.array([[1], [2], [3], [5]])
+        values[:, 19] *= 2 if arm == "committee" else 1
+        held |= {f"{arm}-{seed}/{kind}": values for kind in ("inter_ocular", "box")}
+        held[f"{arm}-{seed}/conditions"] = np.array(names)
+        results.append({"arm": arm, "seed": seed, "steps": 9, "planned": 9, "way": "replayed"})
+    mask = [place < 2 for place in range(20)]
+    plan = {
+        "settings": {
+            "width": 8,
+            "image_size": 32,
+            "batch_size": 4,
+            "precision": "no",
+            "measured": "test",
+        },
+        "machine": "a machine",
+        "versions": {"torch": "2"},
+        "seconds": 3,
+        "processes": 2,
+        "costs": {"steps": {"plain": 0.01, "other": 0.02}, "throughput": 1.5},
+    }
+    study = {"plan": plan, "results": results, "names": ["x"] * 20}
+    (folder / "study.json").write_text(json.dumps(study | {"subsets": {"large pose": mask}}))
+    np.savez(folder / "errors.npz", **held)
+
+
+def test_tables_show_means_and_spreads(tmp_path):
+    runs = {("plain", 0): 0.02, ("plain", 1): 0.04, ("other", 0): 0.01, ("committee", 9): 0.03}
+    write_study(tmp_path, runs)
+    write_report(tmp_path)
+    text = (tmp_path / "study.md").read_text()
+    assert "| plain | 3.00 ± 1.41 | 3.00 ± 1.41 | 3.00 ± 1.41 | 3.00 ± 1.41 |" in text
+    assert "| other | 1.00 | 1.00 | 1.00 | 1.00 |" in text
+    assert "| fog | 12.00 ± 5.66 | 4.00 |" in text
+    assert "| other | 20.0 | 2.00 | 9 | 0 | replayed |" in text
+    assert "| committee | 3" not in text
+
+
+def test_without_a_committee_there_is_no_hardest_tenth(tmp_path):
+    write_study(tmp_path, {("plain", 0): 0.02})
+    write_report(tmp_path)
+    assert "hardest tenth" not in (tmp_path / "study.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--plan", "huge"], "invalid choice: 'huge'"),
+        (["--arms", "nonsense"], "invalid choice: 'nonsense'"),
+        (["--severities", "7"], "severit"),
+        (["--minutes", "0"], "`--minutes` must be above 0"),
+        (["report", "--report", "nowhere"], "No such file"),
+    ],
+)
+def test_bad_words_are_told(words, message, capsys):
+    with pytest.raises(SystemExit):
+        timed_study.main(words)
+    assert message in capsys.readouterr().err
