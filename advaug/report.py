@@ -103,6 +103,7 @@ OPTIONAL = (
     *("error", "feedback", "adversarial", "discriminator", "discriminator_accuracy"),
     *("rise", "rise_over_appearance"),
 )
+REQUIRED = tuple(name for name in REPORT_NAMES if name not in OPTIONAL)
 
 
 @torch.no_grad()
@@ -226,9 +227,10 @@ class RunningMeans(nn.Module):
         for name in OPTIONAL:
             place = REPORT_NAMES.index(name)
             latest[place] = torch.where(latest[place].isnan(), self.values[place], latest[place])
-        known = [name not in OPTIONAL for name in REPORT_NAMES]
-        sound = latest.isfinite() | (latest.isnan() & latest.new_tensor(known).logical_not())
-        whole = sound.all()
+        required = [
+            value for name, value in zip(REPORT_NAMES, latest, strict=True) if name not in OPTIONAL
+        ]
+        whole = torch.stack(required).isfinite().all() & latest.isinf().any().logical_not()
         moved = torch.where(self.values.isnan(), latest, self.values.lerp(latest, weight))
         self.values.copy_(torch.where(whole, moved, self.values))
         self.lost.lerp_((~whole).to(self.lost), weight)

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from toys import waiting_is_an_error
 
 from advaug.augment import HandcraftedAugmentation
 from advaug.errors import ShapeError
@@ -451,10 +452,7 @@ def test_same_changes_on_a_gpu_without_waiting_for_it():
     options = {"flip_permutation": SWAP, "seed": 3}
     expected_images, expected = HandcraftedAugmentation(**options)(images, landmarks)
     there, points = images.cuda(), landmarks.cuda()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waiting_is_an_error():
         found_images, found = HandcraftedAugmentation(**options)(there, points)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     torch.testing.assert_close(found.cpu(), expected, atol=1e-3, rtol=0)
     torch.testing.assert_close(found_images.cpu(), expected_images, atol=1e-3, rtol=0)

@@ -21,6 +21,7 @@ from lab.trainer import Trainer, TrainingConfig
 from PIL import Image
 from torch.overrides import TorchFunctionMode
 from torch.utils.data import Subset
+from toys import waiting_is_an_error
 
 from advaug.augment import HandcraftedAugmentation
 from advaug.datasets import LandmarkSample, PtsFolder, SyntheticFaces, write_pts
@@ -342,11 +343,8 @@ def test_same_pictures_on_a_gpu_without_waiting_for_it(faces):
     streamed = StreamedLandmarks(faces, "cuda", workers=1)
     expected = StreamedLandmarks(faces, workers=0)
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waiting_is_an_error():
         found = [streamed.batch(step, 3) for step in range(4)]
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     for step, batch in enumerate(found):
         assert batch.images.device.type == "cuda"
         torch.testing.assert_close(batch.images.cpu(), expected.batch(step, 3).images)

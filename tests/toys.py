@@ -1,5 +1,7 @@
 """Tiny detectors, simple pictures with exact landmarks, and an adversary of their size."""
 
+import contextlib
+import warnings
 from dataclasses import replace
 
 import torch
@@ -171,3 +173,15 @@ def differences(before, after, path=""):
 def _bits(tensor):
     """Bytes, so that NaN equals NaN and -0 does not equal 0."""
     return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+
+
+@contextlib.contextmanager
+def waiting_is_an_error():
+    """Raise where anything inside waits for a CUDA device."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype")
+        try:
+            torch.cuda.set_sync_debug_mode("error")
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
