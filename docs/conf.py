@@ -34,8 +34,14 @@ nitpick_ignore = [  # private types, which signatures name
 ]
 
 html_theme = "furo"
+highlight_language = "none"
+pygments_style = "default"
+pygments_dark_style = "github-dark"
 html_title = "advaug"
 html_math_renderer = "mathml"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_copyright = False
 html_copy_source = False
 html_show_sourcelink = False
 
