@@ -2,7 +2,7 @@ r"""Equations 1 to 9 of the paper as pure functions.
 
 Each gives one value (or map) per sample, un-reduced, and computes in float32 inside autocast.
 [SAAT]: C. Zhu et al., "Improving Robustness of Facial Landmark Detection by Defending against
-Adversarial Attacks", ICCV 2021. What the paper leaves open is settled in `docs/method.md`.
+Adversarial Attacks", ICCV 2021. What the paper leaves open is settled in `docs/choices.md`.
 """
 
 from typing import Literal

@@ -22,7 +22,7 @@ from advaug.evaluation.corruptions import CorruptionErrors
 
 KINDS = tuple(CORRUPTIONS)
 BLURS = ("defocus_blur", "motion_blur", "zoom_blur")
-PAGE = Path(__file__).parents[1] / "docs" / "corruptions.md"
+PAGE = Path(__file__).parents[1] / "docs" / "corruptions_definition.md"
 
 
 @pytest.fixture(scope="module")

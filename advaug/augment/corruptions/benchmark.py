@@ -1,8 +1,8 @@
 """Landmark-C: a benchmark of corruptions under which landmarks stay where they are.
 
 Twenty kinds of five severities each, after ImageNet-C and COCO-C, with the lights and occluders
-that faces meet. `docs/corruptions.md` defines them for whoever wants to cite or to re-implement
-them. What happens to a picture follows from the picture, its seed, its landmarks where needed, and
+that faces meet. `docs/corruptions_definition.md` defines them for citing and for re-implementing.
+What happens to a picture follows from the picture, its seed, its landmarks where needed, and
 nothing else.
 """
 
