@@ -5,8 +5,8 @@ import math
 import torch
 from kornia.filters import filter2d
 from torch import Tensor, nn
-from torch.nn.functional import grid_sample
 
+from advaug.augment._geometry import displace
 from advaug.base.checks import check_within
 from advaug.base.precision import full_precision
 from advaug.baselines._photometric import AugMix
@@ -115,21 +115,10 @@ def random_warp(images: Tensor, most: float) -> Tensor:
     field = field / field.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
     limit = (1 / (math.pi * highest)).clamp(max=most) * side  # pixels
     offsets = limit * torch.rand_like(field[:, :1, :1, :1]) * field
-    return _sampled(images, offsets)
+    return displace(images, offsets)
 
 
 def _sines(order: Tensor, length: int) -> Tensor:
     """`(modes, length)`: the sine modes of a side, zero at its two ends."""
     places = (torch.arange(length, dtype=order.dtype, device=order.device) + 0.5) / length
     return (math.pi * order[:, None] * places).sin()
-
-
-def _sampled(images: Tensor, offsets: Tensor) -> Tensor:
-    """Pictures at places moved by `offsets`, `(B, 2, H, W)`: x and y in pixels."""
-    height, width = images.shape[-2:]
-    x = torch.arange(width, dtype=images.dtype, device=images.device)
-    y = torch.arange(height, dtype=images.dtype, device=images.device)
-    right = (2 * (x + offsets[:, 0]) + 1) / width - 1
-    below = (2 * (y[:, None] + offsets[:, 1]) + 1) / height - 1
-    grid = torch.stack([right, below], dim=-1)
-    return grid_sample(images, grid, padding_mode="border", align_corners=False)
