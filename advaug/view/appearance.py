@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from advaug.base.precision import full_precision
 from advaug.errors import ShapeError
 
-__all__ = ["RandomAppearance", "seen_as"]
+__all__ = ["RandomAppearance", "blurred", "seen_as"]
 
 
 class RandomAppearance(nn.Module):
@@ -113,13 +113,23 @@ class RandomAppearance(nn.Module):
 
     def _blurred(self, images: Tensor) -> Tensor:
         most = self.blur * max(images.shape[-2:])
-        radius = min(math.ceil(2.5 * most), min(images.shape[-2:]) - 1)
-        deviation = self._draw(images, 0.0, most, neutral=0.0).flatten(1)
-        steps = torch.arange(-radius, radius + 1, device=images.device)
-        # kornia's own kernels read the deviation to check it, for which a device is waited for.
-        kernel = torch.exp(-0.5 * (steps / deviation.clamp(min=0.1)) ** 2)
-        kernel = (kernel / kernel.sum(dim=1, keepdim=True)).to(images.dtype)
-        return filter2d_separable(images, kernel, kernel)
+        return blurred(images, self._draw(images, 0.0, most, neutral=0.0).flatten(1), most)
+
+
+def blurred(images: Tensor, deviation: Tensor, most: float) -> Tensor:
+    """Blur each picture with a Gaussian of its own, without waiting for the device.
+
+    Args:
+        images: `(B, C, H, W)`.
+        deviation: `(B, 1)`, in pixels.
+        most: The largest deviation possible, in pixels.
+    """
+    radius = min(math.ceil(2.5 * most), min(images.shape[-2:]) - 1)
+    steps = torch.arange(-radius, radius + 1, device=images.device)
+    # kornia's own kernels read the deviation to check it, for which a device is waited for.
+    kernel = torch.exp(-0.5 * (steps / deviation.clamp(min=0.1)) ** 2)
+    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).to(images.dtype)
+    return filter2d_separable(images, kernel, kernel)
 
 
 def _covered(images: Tensor, least: float, most: float) -> Tensor:
