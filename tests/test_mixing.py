@@ -7,6 +7,7 @@ import torch
 from test_baselines import trained
 from toys import pictures, task_and_batch, tiny_adversary
 
+from advaug import SampleAdaptiveAdversary, View
 from advaug.errors import ShapeError
 from advaug.networks import MixingAttacker
 from advaug.networks.mixing import _lowering
@@ -318,6 +319,57 @@ def test_the_adversary_teaches_it(kind, options):
     assert all(moved)
     shown = [adversary.attack(net, images, target, update=False).images for _ in range(2)]
     assert not torch.equal(*shown)
+
+
+@both_kinds
+def test_the_adversary_makes_it_a_stronger_attack(kind):
+    """By the adversary's own objective: discriminator, L_R and controller at their defaults."""
+    task, net = task_and_batch(kind)[0], trained(kind)
+    torch.manual_seed(0)
+    adversary = tiny_adversary(
+        task,
+        attacker=MixingAttacker(base_width=8, coarse=2),
+        structure=False,
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=2e-3),
+    )
+
+    def error():
+        found = []
+        for seed in range(4):
+            _, images, target = task_and_batch(kind, 8, 5000 + seed)
+            attacked = adversary.attack(net, images, target, update=False)
+            found.append(task.error(net(attacked.images), target).mean().item())
+        return sum(found) / len(found)
+
+    untrained = error()
+    for step in range(60):
+        _, images, target = task_and_batch(kind, 8, step)
+        adversary.attack(net, images, target)
+    assert error() > 1.5 * untrained
+
+
+@pytest.mark.parametrize(
+    "view", [View(), View(regions=None), View.paper()], ids=["both", "all", "paper"]
+)
+def test_it_learns_in_the_callers_own_batch(view):
+    task, images, target = task_and_batch("heatmap", 8)
+    adversary = SampleAdaptiveAdversary(attacker=MixingAttacker(base_width=8), view=view)
+    net, before = trained("heatmap"), None
+    for _ in range(3):
+        before = [parameter.detach().clone() for parameter in adversary.attacker.parameters()]
+        shown = adversary.augment(images, pictures(8)[1])
+        task.error(net(shown), target).mean().backward()
+    assert not torch.equal(shown, images)
+    after = list(adversary.attacker.parameters())
+    assert any(not torch.equal(p, b) for p, b in zip(after, before, strict=True))
+    net.zero_grad()
+
+
+def test_an_adversary_refuses_an_attacker_of_other_inputs():
+    with pytest.raises(ValueError, match="`attacker` must be built with `structure=False`"):
+        SampleAdaptiveAdversary(attacker=MixingAttacker(structure=True))
+    with pytest.raises(ValueError, match="`attacker` must be built with `channels=1`"):
+        SampleAdaptiveAdversary(attacker=MixingAttacker(), channels=1)
 
 
 def test_the_adversary_resumes_exactly(tmp_path):
