@@ -157,7 +157,7 @@ class Schedule:
             value = getattr(self, name)
             if value is None and name == "discriminator_every":
                 continue
-            if not _count(value) or value < 1:
+            if value is None or not _count(value) or value < 1:
                 msg = f"`{name}` must be a whole number of steps from 1, but got {value!r}."
                 raise ValueError(msg)
         if self.share is not None and not (math.isfinite(self.share) and 0 < self.share <= 1):

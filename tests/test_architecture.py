@@ -31,7 +31,7 @@ CORE = [
     if path.relative_to(ROOT).parts[0] not in (*OUTSIDE, "cli", "cli.py", "__main__.py")
 ]
 # From the bottom to the top: a room imports its own and those before it.
-LAYERS = ("base", "networks", "view", "step")
+LAYERS = ("base", "view", "networks", "step")
 HEAVY = ("timm", "torchvision", "accelerate", "lightning", "matplotlib", "scipy", "PIL", "tqdm")
 # What a public feature may need, inside the function that needs it and nowhere else.
 LAZY = ("accelerate", "matplotlib", "tensorboard", "torch.utils.tensorboard", "tqdm", "psutil")

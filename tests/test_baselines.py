@@ -21,8 +21,10 @@ from advaug import CoordinateTask, HeatmapTask, PixelSpec, baselines
 from advaug.augment import HandcraftedAugmentation
 from advaug.baselines import (
     AdvMix,
+    AugMax,
     Defence,
     HardestAppearance,
+    HardestGeometry,
     MixingNet,
     PGDAdversary,
     SecondCopy,
@@ -54,8 +56,11 @@ MAKERS = {
     "erasing": SecondCopy.erasing,
     "rand_augment": SecondCopy.rand_augment,
     "augmix": SecondCopy.augmix,
+    "prime": SecondCopy.prime,
+    "augmax": AugMax,
     "appearance": SecondCopy.appearance,
     "hardest": HardestAppearance,
+    "geometry": HardestGeometry,
 }
 every_defence = pytest.mark.parametrize("make", MAKERS.values(), ids=list(MAKERS))
 both_kinds = pytest.mark.parametrize("kind", ["heatmap", "coordinate"])
@@ -213,6 +218,10 @@ COSTS = {  # F a picture: forwards, and 1 F for the inputs or the weights of a b
     "second-copy": (SecondCopy, {}, 3),
     "hardest": (HardestAppearance, {"draws": 4}, 4 + 3),
     "erasing": (SecondCopy.erasing, {}, 3),
+    "prime": (SecondCopy.prime, {}, 3),
+    "augmax": (AugMax, {}, 2 + 3),
+    "augmax-in-four-steps": (AugMax, {"steps": 4}, 2 * 4 + 3),
+    "geometry": (HardestGeometry, {"draws": 4}, 4 + 3),
 }
 
 
@@ -438,7 +447,9 @@ def test_a_choice_among_nothing_is_refused():
 # --- second copy -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["handcrafted", "erasing", "rand_augment", "augmix", "appearance"])
+@pytest.mark.parametrize(
+    "name", ["handcrafted", "erasing", "rand_augment", "augmix", "prime", "appearance"]
+)
 def test_a_second_copy_shows_as_many_pictures_as_the_batch_has_and_others(name):
     task, images, target = task_and_batch("heatmap")
     detector = Counter(HeatmapToy())

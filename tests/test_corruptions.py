@@ -14,13 +14,14 @@ from test_masks import face
 from torch import nn
 
 from advaug.augment import add_masks
-from advaug.augment.corruptions import CORRUPTIONS, SEVERITIES, Square, corrupt
+from advaug.augment.corruptions import CORRUPTIONS, GROUPS, SEVERITIES, UNLIKE, Square, corrupt
 from advaug.datasets import SyntheticFaces
 from advaug.errors import ShapeError
 from advaug.evaluation import Errors, evaluate_corruptions
 from advaug.evaluation.corruptions import CorruptionErrors
 
-KINDS = tuple(CORRUPTIONS)
+ALL = {**CORRUPTIONS, **UNLIKE}
+KINDS = tuple(ALL)
 BLURS = ("defocus_blur", "motion_blur", "zoom_blur")
 PAGE = Path(__file__).parents[1] / "docs" / "corruptions_definition.md"
 
@@ -49,8 +50,10 @@ def numbers(images, kind, severity, seed=0):
 
 
 def test_there_are_enough_kinds_of_five_severities():
-    assert len(KINDS) >= 12
-    for corruption in CORRUPTIONS.values():
+    assert len(CORRUPTIONS) == 20
+    assert len(UNLIKE) >= 5
+    assert len(ALL) == len(CORRUPTIONS) + len(UNLIKE)
+    for corruption in ALL.values():
         steps = np.diff(corruption.strengths)
         assert len(steps) == 4
         assert (steps > 0).all() or (steps < 0).all()
@@ -354,6 +357,72 @@ def test_a_mask_is_worn_higher_and_higher():
     assert not torch.equal(masked, add_masks(images, landmarks, seeds=[3]))
 
 
+# Kinds unlike what the library trains on
+
+
+def test_snow_and_frost_lighten_a_dark_picture_and_leave_parts_of_it():
+    dark = grey(batch=20, value=0.1)
+    for kind in ("snow", "frost"):
+        found = numbers(dark, kind, 3)
+        assert (found >= dark - 0.05).all()
+        assert found.mean() > 0.2
+        least = found.mean(dim=1).flatten(1).quantile(0.05, dim=1)
+        assert (least < found.mean(dim=(1, 2, 3)) - 0.04).all()
+    flakes = (numbers(dark, "snow", 5) > 0.9).all(dim=1).float().mean()
+    assert 0.05 < flakes < 0.4
+
+
+def test_frost_is_thicker_towards_the_border():
+    ice = numbers(grey(batch=40, value=0.0), "frost", 5).mean(dim=1)
+    assert ice[:, :16].mean() > 1.4 * ice[:, 48:80, 48:80].mean()
+
+
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_spatter_covers_the_share_that_it_should_with_mud_or_water(severity):
+    images = grey(batch=30)
+    found = numbers(images, "spatter", severity)
+    share = UNLIKE["spatter"].strengths[severity - 1]
+    # Half of a drop's edge lies within the cover.
+    covered = (found - images).abs().amax(dim=1)
+    half = covered.amax(dim=(1, 2), keepdim=True) / 2
+    assert ((covered > half).float().mean(dim=(1, 2)) - share).abs().max() < 0.005
+    muddy = found.amin(dim=(1, 2, 3)) < 0.2
+    assert 5 < muddy.sum() < 25
+
+
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_rough_glass_scatters_a_blob_about_its_centre(severity):
+    side = 128
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    blob = (-((x - 80.3) ** 2 + (y - 51.8) ** 2) / (2 * 5.0**2)).exp()
+    found = numbers(blob.expand(40, 3, -1, -1), "glass_blur", severity)[:, 0]
+    weight = found.sum((1, 2))
+    centre = torch.stack([(found * line).sum((1, 2)) / weight for line in (x, y)], dim=1)
+    off = centre - torch.tensor([80.3, 51.8])
+    assert off.mean(dim=0).abs().max() < 0.15
+    assert off.norm(dim=1).max() < 1.2  # pixels, of 128
+    assert (
+        distance(blob.expand(40, 3, -1, -1), numbers(blob.expand(40, 3, -1, -1), "glass_blur", 1))
+        > 0.01
+    )
+
+
+def test_saturation_and_waves_follow_their_formulas():
+    images = 0.4 + 0.2 * torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    luma = (images * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(dim=1, keepdim=True)
+    factor = UNLIKE["saturation"].strengths[1]
+    expected = (luma + factor * (images - luma)).clamp(0, 1)
+    torch.testing.assert_close(numbers(images, "saturation", 2), expected)
+    plain = grey(batch=20)
+    torch.testing.assert_close(numbers(plain, "saturation", 5), plain)
+    amplitude = UNLIKE["waves"].strengths[3]
+    wave = numbers(plain, "waves", 4) - plain
+    assert wave.abs().amax(dim=(1, 2, 3)) == pytest.approx(amplitude, rel=0.02)
+    assert wave.square().mean().sqrt().item() == pytest.approx(amplitude / math.sqrt(2), rel=0.03)
+    spectrum = torch.fft.rfft2(wave[:, 0]).abs().flatten(1)
+    assert (spectrum.topk(8, dim=1).values.square().sum(1) > 0.6 * spectrum.square().sum(1)).all()
+
+
 # The square
 
 
@@ -385,8 +454,8 @@ def test_the_smallest_square_at_the_last_pixel_will_do(kind, faces):
 
 def test_unknown_names_are_answered_with_the_known_ones(faces):
     images, landmarks = faces
-    with pytest.raises(ValueError, match="`kind` must be one of gaussian_noise, .*got 'snow'"):
-        corrupt(images, "snow", 1, seeds=range(6))
+    with pytest.raises(ValueError, match="`kind` must be one of gaussian_noise, .*got 'rain'"):
+        corrupt(images, "rain", 1, seeds=range(6))
     for severity in (0, 6, 1.5):
         with pytest.raises(ValueError, match="`severity` must be from 1 to 5"):
             corrupt(images, "fog", severity, seeds=range(6))
@@ -439,13 +508,23 @@ def test_one_call_measures_clean_masked_occluded_and_the_benchmark(faces):
     images, landmarks = faces
     found = measured(landmarks, images, severities=(2, 5))
     assert set(found.conditions) == {"clean", "masked", "occluded"}
-    assert list(found.corruptions) == list(KINDS)
+    assert list(found.corruptions) == list(CORRUPTIONS)
     assert all(list(errors) == [2, 5] for errors in found.corruptions.values())
     corrupted = corrupt(images, "fog", 5, seeds=range(6))
     preds = Brightest()(corrupted)
     size = (landmarks.amax(1) - landmarks.amin(1)).prod(1).sqrt()
     expected = (preds - landmarks).norm(dim=2).mean(1) / size
     torch.testing.assert_close(found.corruptions["fog"][5].values, expected)
+
+
+def test_the_second_group_is_measured_apart(faces):
+    images, landmarks = faces
+    found = measured(landmarks, images, group="unlike", severities=(1,))
+    assert list(found.corruptions) == list(UNLIKE)
+    one = measured(landmarks, images, group="unlike", kinds=("snow",), severities=(1,))
+    expected = found.corruptions["snow"][1].values
+    assert torch.equal(one.corruptions["snow"][1].values, expected)
+    assert set(GROUPS) == {"akin", "unlike"}
 
 
 def test_other_landmarks_than_a_face_are_measured_without_glasses_and_masks(faces):
@@ -465,7 +544,7 @@ def test_other_landmarks_than_a_face_are_measured_without_glasses_and_masks(face
         severities=(1,),
         conditions={"clean": lambda images, landmarks, numbers: images},
     )
-    assert set(KINDS) - set(found.corruptions) == {"sunglasses", "mask"}
+    assert set(CORRUPTIONS) - set(found.corruptions) == {"sunglasses", "mask"}
 
 
 def test_the_summary_of_a_hand_worked_case():
@@ -489,8 +568,13 @@ def test_the_summary_of_a_hand_worked_case():
 
 def test_a_measurement_of_nothing_known_is_refused(faces):
     images, landmarks = faces
-    with pytest.raises(ValueError, match="`kind` must be one of .*'snow'"):
-        measured(landmarks, images, kinds=("fog", "snow"))
+    with pytest.raises(ValueError, match="`kind` must be one of .*'rain'"):
+        measured(landmarks, images, kinds=("fog", "rain"))
+    with pytest.raises(ValueError, match="`kind` must be one of snow, .* got 'fog'"):
+        measured(landmarks, images, group="unlike", kinds=("fog",))
+    for kinds in (None, ("fog",)):
+        with pytest.raises(ValueError, match="`group` must be one of .*'unlike'.* got 'new'"):
+            measured(landmarks, images, group="new", kinds=kinds)
     with pytest.raises(ValueError, match="but got none"):
         measured(landmarks, images, severities=())
     with pytest.raises(ValueError, match="`conditions` must have 'clean'"):
@@ -503,8 +587,8 @@ def test_a_measurement_of_nothing_known_is_refused(faces):
 def test_the_page_has_the_parameters_of_the_code():
     rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", PAGE.read_text(), re.MULTILINE)
     found = {kind: [cell.strip() for cell in cells.split("|")] for kind, cells in rows}
-    assert list(found) == list(KINDS)
-    for kind, corruption in CORRUPTIONS.items():
-        unit, *strengths = found[kind]
+    assert list(found)[: len(CORRUPTIONS)] == list(CORRUPTIONS)
+    for kind, (unit, *strengths) in found.items():
+        corruption = ALL[kind]
         assert unit == corruption.unit
         assert tuple(map(float, strengths)) == corruption.strengths

@@ -190,7 +190,7 @@ def test_command_line(source, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (["--kinds", "snow"], "`kind` must be one of gaussian_noise,"),
+        (["--kinds", "rain"], "`kind` must be one of gaussian_noise,"),
         (["--severities", "6"], "`severity` must be from 1 to 5"),
         (["--seed", "-1"], "`seed` must be 0 or more"),
     ],

@@ -9,10 +9,11 @@ import torch
 from kornia.geometry.linalg import transform_points
 from kornia.geometry.transform import warp_affine
 from torch import Tensor
+from torch.nn.functional import grid_sample
 
 from advaug.base.precision import full_precision
 
-__all__ = ["change_where", "inside", "move", "send"]
+__all__ = ["change_where", "displace", "inside", "move", "send"]
 
 
 @full_precision
@@ -51,6 +52,20 @@ def change_where(mask: Tensor, change: Callable[[Tensor], Tensor], values: Tenso
         return changed
     mask = mask.to(values.device, non_blocking=True)
     return torch.where(mask.view(-1, *[1] * (values.ndim - 1)), changed, values)
+
+
+def displace(images: Tensor, offsets: Tensor) -> Tensor:
+    """Show in each pixel of `(B, C, H, W)` what lies `offsets` `(B, 2, H, W)` away.
+
+    Offsets are x, then y, in pixels. The picture's border goes on outside.
+    """
+    height, width = images.shape[-2:]
+    x = torch.arange(width, dtype=images.dtype, device=images.device)
+    y = torch.arange(height, dtype=images.dtype, device=images.device)
+    right = (2 * (x + offsets[:, 0]) + 1) / width - 1
+    below = (2 * (y[:, None] + offsets[:, 1]) + 1) / height - 1
+    grid = torch.stack([right, below], dim=-1)
+    return grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def send(values: Tensor, like: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch.distributions import Dirichlet
 
 from advaug.base.precision import full_precision
 
-__all__ = ["AugMix", "Erasing", "PhotometricAutoAugment", "PhotometricOperations"]
+__all__ = ["CHAINS", "AugMix", "Erasing", "PhotometricAutoAugment", "PhotometricOperations"]
 
 GEOMETRIC = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 CHAINS = 3
@@ -52,23 +52,31 @@ class AugMix:
     Three chains of one to three operations, mixed with Dirichlet weights, and the mix with the
     picture by a uniform weight. Contrast, brightness, saturation and sharpness are among the
     operations, as in the paper's variant that uses all.
+
+    Args:
+        operations: What the chains are made of; None for these.
     """
 
-    def __init__(self) -> None:
-        self.operations = _operations()
+    def __init__(self, operations: Sequence[Operation] | None = None) -> None:
+        self.operations = _operations() if operations is None else operations
 
     def __call__(self, images: Tensor) -> Tensor:
         """`(B, 3, H, W)` in `[0, 1]` to the same."""
+        chains = self.chains(images)
+        weights = Dirichlet(torch.ones(CHAINS)).sample((len(images),)).T.to(images)
+        mixed = (weights[..., None, None, None] * chains).sum(dim=0)
+        share = torch.rand(len(images)).to(images)[:, None, None, None]
+        return torch.lerp(images, mixed, share)
+
+    def chains(self, images: Tensor) -> Tensor:
+        """`(B, 3, H, W)` in `[0, 1]` to three changed versions of each, `(3, B, 3, H, W)`."""
         chains = images.repeat(CHAINS, 1, 1, 1)
         depth = torch.randint(1, DEEPEST + 1, (len(chains),))
         for level in range(DEEPEST):
             choice = torch.randint(len(self.operations), (len(chains),))
             choice[depth <= level] = NONE
             chains = _to_each(chains, choice, self.operations)
-        weights = Dirichlet(torch.ones(CHAINS)).sample((len(images),)).T.to(images)
-        mixed = (weights[..., None, None, None] * chains.unflatten(0, (CHAINS, -1))).sum(dim=0)
-        share = torch.rand(len(images)).to(images)[:, None, None, None]
-        return torch.lerp(images, mixed, share)
+        return chains.unflatten(0, (CHAINS, -1))
 
 
 class Erasing:

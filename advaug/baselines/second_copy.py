@@ -8,6 +8,7 @@ from torch import Tensor
 from advaug.augment import HandcraftedAugmentation
 from advaug.baselines._defence import Call, Defence, DefenceOptions, Example
 from advaug.baselines._photometric import AugMix, Erasing, PhotometricOperations
+from advaug.baselines.prime import PRIME
 from advaug.tasks import LandmarkTask
 from advaug.view.appearance import RandomAppearance
 
@@ -23,10 +24,10 @@ class SecondCopy(Defence):
     handcrafted copy achieves alone must be subtracted from what the adversary achieves.
 
     `SecondCopy(task)` is a second handcrafted copy; `SecondCopy.erasing(task)`,
-    `SecondCopy.rand_augment(task)` and `SecondCopy.augmix(task)` are the usual augmentations,
-    `SecondCopy.appearance(task)` is SAAT without its attack, and `transform` takes any other. Give
-    it the pictures from before your own augmentation where you have them: on augmented ones the two
-    changes add up.
+    `SecondCopy.rand_augment(task)`, `SecondCopy.augmix(task)` and `SecondCopy.prime(task)` are the
+    usual augmentations, `SecondCopy.appearance(task)` is SAAT without its attack, and `transform`
+    takes any other. Give it the pictures from before your own augmentation where you have them: on
+    augmented ones the two changes add up.
 
     BatchNorm statistics are shared by default. The copies are ordinary training pictures, and
     anyone who puts them into the batch by hand lets them move the running statistics; keeping them
@@ -82,6 +83,11 @@ class SecondCopy(Defence):
         compares distributions of classes.
         """
         return cls(task, transform=_to_pictures_alone(AugMix()), **options)
+
+    @classmethod
+    def prime(cls, task: LandmarkTask, **options: Unpack[DefenceOptions]) -> Self:
+        """A mix of random filters, colour maps and small warps, `PRIME`, Modas et al., 2022."""
+        return cls(task, transform=_to_pictures_alone(PRIME()), **options)
 
     @classmethod
     def appearance(cls, task: LandmarkTask, **options: Unpack[DefenceOptions]) -> Self:

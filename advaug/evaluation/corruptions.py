@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from advaug.augment.corruptions import (
-    CORRUPTIONS,
+    GROUPS,
     SEVERITIES,
     check_kinds,
     check_severities,
     corrupt,
 )
+from advaug.base.checks import check_choice
 from advaug.evaluation.evaluate import CONDITIONS, Condition, Decode, Errors, evaluate
 from advaug.evaluation.metrics import Normalizer
 
@@ -65,6 +66,7 @@ def evaluate_corruptions(
     visible: Tensor,
     *,
     normalizer: Normalizer,
+    group: str = "akin",
     kinds: Sequence[str] | None = None,
     severities: Sequence[int] = SEVERITIES,
     conditions: Mapping[str, Condition] = CONDITIONS,
@@ -79,19 +81,23 @@ def evaluate_corruptions(
         landmarks: `(B, N, 2)` in pixels.
         visible: `(B, N)` bool.
         normalizer: Of the NME.
-        kinds: Names of `CORRUPTIONS`; None for all, without those for faces if N is not 68.
+        group: `"akin"`, the twenty kinds of `CORRUPTIONS`, many of which resemble what this library
+            trains on, or `"unlike"`, those of `UNLIKE`, which nothing in it resembles. Report the
+            two apart.
+        kinds: Names of the group's; None for all, without those for faces if N is not 68.
         severities: From 1 to 5. Numbers to compare with others' need all; `(1, 3, 5)` takes less
             time.
         conditions: What else to measure, by name; "clean" must be among them.
         batch_size: Pictures at a time.
 
     Raises:
-        ValueError: If a kind or severity is unknown, or "clean" is missing.
+        ValueError: If a group, kind or severity is unknown, or "clean" is missing.
     """
     if kinds is None:
         face = landmarks.shape[1] == 68
-        kinds = [kind for kind, corruption in CORRUPTIONS.items() if face or not corruption.face]
-    check_kinds(kinds)
+        check_choice("group", group, tuple(GROUPS))
+        kinds = [kind for kind, corruption in GROUPS[group].items() if face or not corruption.face]
+    check_kinds(kinds, group)
     check_severities(severities)
     if "clean" not in conditions:
         msg = f"`conditions` must have 'clean', but got {list(conditions)}. Add it for the ratio."

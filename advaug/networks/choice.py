@@ -10,6 +10,7 @@ from torch import nn
 from advaug.base.checks import check_choice, describe
 from advaug.networks.attacker import UNetAttacker
 from advaug.networks.discriminator import PatchDiscriminator
+from advaug.networks.mixing import MixingAttacker
 
 __all__ = ["Structure", "choose_networks", "seeded"]
 
@@ -74,7 +75,7 @@ def _check_ours(
     name: str, network: nn.Module | None, told: bool, structure: bool | str, channels: int
 ) -> None:
     """Raise where one of our networks was built for other inputs than it will get."""
-    if not isinstance(network, UNetAttacker | PatchDiscriminator):
+    if not isinstance(network, UNetAttacker | MixingAttacker | PatchDiscriminator):
         return
     for argument, built, needed, fact in (
         ("structure", network.structure, told, f"structure={structure!r}"),

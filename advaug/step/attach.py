@@ -10,7 +10,7 @@ from torch import nn
 from advaug.base.checks import describe
 
 if TYPE_CHECKING:
-    from advaug.adversary import SampleAdaptiveAdversary
+    from advaug.step.in_batch import InBatch
 
 __all__ = ["Attachment", "Finder"]
 
@@ -27,7 +27,7 @@ class Attachment:
 
     def __init__(
         self,
-        adversary: "SampleAdaptiveAdversary",
+        adversary: "InBatch",
         module: nn.Module,
         images: Finder,
         target: Finder | None,

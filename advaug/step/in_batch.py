@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+# What PyTorch's optimizers use: unlike `torch.compiler.disable`, it loads nothing at import.
+from torch._compile import _disable_dynamo as run_eagerly
 from torch.utils.data import get_worker_info
 
 from advaug import functional as saat
@@ -46,8 +49,9 @@ class InBatch(Learner):
     _told: Tensor | None = None
     _controls: Tensor | None = None
     _is_told = False
+    _attachments: list[Any]
 
-    @torch.compiler.disable
+    @run_eagerly  # a compiled step breaks its graph here, once
     def augment(
         self,
         images: Any,  # noqa: ANN401 # a tensor or a list of them, and the same comes back

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from advaug.base.precision import full_precision
 from advaug.errors import ShapeError
 
-__all__ = ["RandomAppearance", "seen_as"]
+__all__ = ["RandomAppearance", "blurred", "seen_as"]
 
 
 class RandomAppearance(nn.Module):
@@ -112,12 +112,24 @@ class RandomAppearance(nn.Module):
 
     def _blurred(self, images: Tensor) -> Tensor:
         most = self.blur * max(images.shape[-2:])
-        radius = min(math.ceil(2.5 * most), min(images.shape[-2:]) - 1)
-        deviation = self._draw(images, 0.0, most, neutral=0.0).clamp(min=0.1)
-        # As products of matrices: on an accelerator a wide depthwise kernel takes many times as
-        # long, above all backward.
-        rows, columns = (_gaussian(deviation, radius, side) for side in images.shape[-2:])
-        return rows @ images @ columns.transpose(-1, -2)
+        return blurred(images, self._draw(images, 0.0, most, neutral=0.0).flatten(1), most)
+
+
+def blurred(images: Tensor, deviation: Tensor, most: float) -> Tensor:
+    """Blur each picture with a Gaussian of its own, without waiting for the device.
+
+    As products of matrices: on an accelerator a wide depthwise kernel takes many times as long,
+    above all backward.
+
+    Args:
+        images: `(B, C, H, W)`.
+        deviation: `(B, 1)`, in pixels.
+        most: The largest deviation possible, in pixels.
+    """
+    radius = min(math.ceil(2.5 * most), min(images.shape[-2:]) - 1)
+    deviation = deviation.clamp(min=0.1).view(-1, 1, 1, 1)
+    rows, columns = (_gaussian(deviation, radius, side) for side in images.shape[-2:])
+    return rows @ images @ columns.transpose(-1, -2)
 
 
 def _gaussian(deviation: Tensor, radius: int, side: int) -> Tensor:

@@ -24,7 +24,9 @@ from toys import CoordinateToy, HeatmapToy, differences, snapshot, task_and_batc
 from advaug import HeatmapTask
 from advaug.baselines import (
     AdvMix,
+    AugMax,
     HardestAppearance,
+    HardestGeometry,
     MixingNet,
     PGDAdversary,
     SecondCopy,
@@ -61,8 +63,11 @@ DEFENCES = {
     "erasing": SecondCopy.erasing,
     "rand-augment": SecondCopy.rand_augment,
     "augmix": SecondCopy.augmix,
+    "prime": SecondCopy.prime,
+    "augmax": AugMax,
     "appearance": SecondCopy.appearance,
     "hardest": HardestAppearance,
+    "hardest-geometry": lambda task, **options: HardestGeometry(task, draws=2, **options),
     "python-and-numpy": noisy_copy,
 }
 every_defence = pytest.mark.parametrize("make", DEFENCES.values(), ids=list(DEFENCES))
@@ -158,6 +163,8 @@ USES = {
     "fgsm": (2, 2),
     "virtual": (3, 2),
     "stability": (2, 1),
+    "augmax": (2, 2),
+    "hardest-geometry": (3, 3),
     "advmix": (2, 2),
     "advmix-with-a-teacher": (2, 2),
 }

@@ -1,22 +1,23 @@
 """Landmark-C: a benchmark of corruptions under which landmarks stay where they are.
 
 Twenty kinds of five severities each, after ImageNet-C and COCO-C, with the lights and occluders
-that faces meet. `docs/corruptions_definition.md` defines them for citing and for re-implementing.
+that faces meet, and a second group of kinds that no augmentation of this library resembles, to be
+reported apart. `docs/corruptions_definition.md` defines them for citing and for re-implementing.
 What happens to a picture follows from the picture, its seed, its landmarks where needed, and
 nothing else.
 """
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from advaug.augment._random import hash_integers
 from advaug.augment.corruptions import blur, digital, light, noise, occluders
-from advaug.augment.corruptions.scene import Scene, Square
-from advaug.base.checks import check_rgb, check_seeds
+from advaug.augment.corruptions.scene import Corruption, Scene, Square
+from advaug.augment.corruptions.unlike import UNLIKE
+from advaug.base.checks import check_choice, check_rgb, check_seeds
 from advaug.base.precision import widen
 from advaug.errors import ShapeError
 
@@ -24,7 +25,9 @@ __all__ = [
     "BENCHMARK",
     "BENCHMARK_VERSION",
     "CORRUPTIONS",
+    "GROUPS",
     "SEVERITIES",
+    "UNLIKE",
     "Corruption",
     "Square",
     "check_kinds",
@@ -37,23 +40,6 @@ BENCHMARK_VERSION = 1
 """Raised whenever the same seed would give another picture."""
 
 SEVERITIES = (1, 2, 3, 4, 5)
-
-
-@dataclass(frozen=True)
-class Corruption:
-    """One kind of corruption.
-
-    Attributes:
-        apply: From a scene and a strength to pictures, not yet clamped.
-        strengths: Of severity 1 to 5, in `unit`.
-        unit: What a strength is.
-        face: Whether it needs the 68 landmarks of a face.
-    """
-
-    apply: Callable[[Scene, float], Tensor]
-    strengths: tuple[float, float, float, float, float]
-    unit: str
-    face: bool = False
 
 
 CORRUPTIONS: Mapping[str, Corruption] = {
@@ -86,7 +72,15 @@ CORRUPTIONS: Mapping[str, Corruption] = {
         occluders.mask, (1.3, 0.95, 0.7, 0.45, 0.2), "upper edge on the nose", face=True
     ),
 }
-"""Every kind by its name. Lengths are in sides of the face's square."""
+"""The benchmark's kinds by name, many akin to what this library trains on.
+
+Lengths are in sides of the face's square.
+"""
+
+GROUPS: Mapping[str, Mapping[str, Corruption]] = {"akin": CORRUPTIONS, "unlike": UNLIKE}
+"""Kinds akin to what this library trains on, and those that are not: two numbers, never one."""
+
+_KINDS: Mapping[str, Corruption] = {**CORRUPTIONS, **UNLIKE}
 
 
 def corrupt(
@@ -107,7 +101,7 @@ def corrupt(
 
     Args:
         images: RGB, in `[0, 1]`.
-        kind: A name of `CORRUPTIONS`.
+        kind: A name of `CORRUPTIONS` or `UNLIKE`.
         severity: 1 to 5.
         seeds: One integer a picture, such as its index in the data set. Keep a tensor on the CPU:
             its values are read there.
@@ -135,7 +129,7 @@ def corrupt(
     check_rgb(images, floating=True)
     seeds = torch.as_tensor(seeds).cpu()
     check_seeds(seeds, len(images))
-    corruption = CORRUPTIONS[kind]
+    corruption = _KINDS[kind]
     height, width = images.shape[-2:]
     square = Square.inside(height, width) if square is None else square
     _check_square(square, height, width)
@@ -152,12 +146,19 @@ def corrupt(
     return corrupted.clamp(0, 1).to(images.dtype)
 
 
-def check_kinds(kinds: Sequence[str]) -> None:
-    """Raise unless all `kinds` are known and there is at least one."""
-    unknown = [kind for kind in kinds if kind not in CORRUPTIONS]
+def check_kinds(kinds: Sequence[str], group: str | None = None) -> None:
+    """Raise unless all `kinds` are known, in the group if one is named, and there is one at least.
+
+    Raises:
+        ValueError: Also if the group is unknown.
+    """
+    if group is not None:
+        check_choice("group", group, tuple(GROUPS))
+    known = _KINDS if group is None else GROUPS[group]
+    unknown = [kind for kind in kinds if kind not in known]
     if unknown or not kinds:
         got = ", ".join(map(repr, unknown)) if unknown else "none"
-        msg = f"`kind` must be one of {', '.join(CORRUPTIONS)}, but got {got}. Choose one of them."
+        msg = f"`kind` must be one of {', '.join(known)}, but got {got}. Choose one of them."
         raise ValueError(msg)
 
 
@@ -178,7 +179,7 @@ def _keys(kind: str, seeds: Tensor) -> Tensor:
 def _face_landmarks(kind: str, landmarks: Tensor | None, images: Tensor) -> Tensor:
     if landmarks is None or landmarks.shape != (len(images), 68, 2):
         got = "None" if landmarks is None else tuple(landmarks.shape)
-        others = ", ".join(name for name, other in CORRUPTIONS.items() if not other.face)
+        others = ", ".join(name for name, other in _KINDS.items() if not other.face)
         msg = (
             f"`landmarks` must be ({len(images)}, 68, 2) for {kind!r}, but got {got}. Pass the "
             f"faces' landmarks, or leave it at the kinds that need none: {others}."

@@ -1,6 +1,7 @@
-"""What every corruption works on: pictures, where the face is in them, and what is random."""
+"""What a corruption is, and what it works on: pictures, where the face is, and what is random."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from advaug.augment._geometry import send
 from advaug.augment._random import uniform
 
-__all__ = ["NOISE_CELLS", "Scene", "Square"]
+__all__ = ["NOISE_CELLS", "Corruption", "Scene", "Square"]
 
 NOISE_CELLS = 128
 """Cells a side in which noise is defined."""
@@ -77,6 +78,23 @@ class Scene:
         height, width = self.size
         left, top, side = self.square
         return _pixels(top, side, height), _pixels(left, side, width)
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One kind of corruption.
+
+    Attributes:
+        apply: From a scene and a strength to pictures, not yet clamped.
+        strengths: Of severity 1 to 5, in `unit`.
+        unit: What a strength is.
+        face: Whether it needs the 68 landmarks of a face.
+    """
+
+    apply: Callable[[Scene, float], Tensor]
+    strengths: tuple[float, float, float, float, float]
+    unit: str
+    face: bool = False
 
 
 def _pixels(start: float, side: float, end: int) -> slice:
