@@ -7,6 +7,7 @@
 #
 # ROOT: folder with `train` and `val`. WHEELS: folder of packages that the machine lacks.
 # CHECK_SECONDS and MINUTES: what the parts may take. PLAN: of the study. ARGUMENTS: more of its.
+# ARMS and LAYOUT (`--channels-last`): of the benchmark.
 # Each part has a limit of its own, and a part that fails does not keep the next one from running.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
@@ -33,10 +34,10 @@ fi
 
 benchmark() { # the goals for the cost of a step: HG*1, 256 px, batch 32
   # Of the captured ones only two: each keeps its memory.
-  local arms=(plain augment shared fused pgd-1 plain-captured augment-captured)
+  local arms=(${ARMS:-plain augment shared fused pgd-1 plain-captured augment-captured})
   timeout "$CHECK_SECONDS" "$PYTHON" examples/benchmark.py step --device "$DEVICE" \
     --precision bfloat16 --image-size "${SIDE:-256}" --batch-size "${BATCH:-32}" --steps 5 \
-    --repeats 5 --arms "${arms[@]}" --markdown --output "$OUT/benchmark" 2>&1 | tee "$OUT/benchmark.log"
+    --repeats 5 ${LAYOUT:-} --arms "${arms[@]}" --markdown --output "$OUT/benchmark" 2>&1 | tee "$OUT/benchmark.log"
 }
 
 tests() { # those that need a device, and only the files that have some

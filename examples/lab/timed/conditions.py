@@ -19,7 +19,7 @@ from lab.timed.settings import Settings
 __all__ = ["GROUPS", "condition_names", "conditions", "pictures_under", "render"]
 
 TOGETHER = 64  # pictures
-GROUPS: Mapping[str, Mapping[str, Any]] = getattr(corruptions, "GROUPS", {"akin": CORRUPTIONS})
+GROUPS: Mapping[str, Mapping[str, Any]] = corruptions.GROUPS
 """Kinds of corruptions whose means stand in the tables, by the name of their group."""
 
 
