@@ -61,7 +61,9 @@ class Pictures(NamedTuple):
     def replaced(self, chosen: Tensor, changed: Tensor) -> Tensor | list[Tensor]:
         """What the caller gave, with the changed pictures `(k, C, H, W)` in their places."""
         if self.sizes is None:
-            return self.images.index_copy(0, chosen, changed)
+            replaced = self.images.clone()  # in the caller's memory layout
+            replaced[chosen] = changed
+            return replaced
         pictures = list(self.given)
         for place, picture in zip(chosen.tolist(), changed, strict=True):
             height, width = self.sizes[place]

@@ -43,7 +43,7 @@ class Stepper:
         """
         for optimizer, parameters, gradients in steps:
             for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient
+                parameter.grad = _laid_out_as(parameter, gradient)
             if self._scaler is not None:
                 self._scaler.unscale_(optimizer)
         broken = _broken([g for *_, gradients in steps for g in gradients], spoiled)
@@ -88,6 +88,13 @@ def _broken(gradients: Sequence[Tensor], spoiled: Tensor) -> Tensor:
     """1.0 where a step must not be taken, else 0.0, without waiting for the device."""
     sound = get_total_norm(gradients).isfinite() if gradients else torch.ones_like(spoiled).bool()
     return (~sound | (spoiled > 0)).float()
+
+
+def _laid_out_as(parameter: nn.Parameter, gradient: Tensor) -> Tensor:
+    """The gradient in the parameter's memory layout, which PyTorch's fused optimizers require."""
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 def _step_unless(broken: Tensor, optimizer: Optimizer) -> None:

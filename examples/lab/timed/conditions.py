@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from advaug.augment import corruptions
-from advaug.augment.corruptions import CORRUPTIONS, corrupt
+from advaug.augment.corruptions import corrupt
 from advaug.evaluation.evaluate import CONDITIONS, Condition
 from lab.study.benchmark import to_bytes, write_pictures
 from lab.timed.faces import hold, measured_people
