@@ -1,5 +1,6 @@
 """Readers of annotated pictures; each gives `LandmarkSample`s to a PyTorch `DataLoader`."""
 
+from advaug.datasets.decoding import Decoding
 from advaug.datasets.readers.coco_keypoints import CocoKeypoints
 from advaug.datasets.readers.faces_300w import Faces300W
 from advaug.datasets.readers.mpii import Mpii
@@ -11,6 +12,7 @@ from advaug.datasets.synthetic.people.dataset import SyntheticPeople
 
 __all__ = [
     "CocoKeypoints",
+    "Decoding",
     "Faces300W",
     "LandmarkSample",
     "Mpii",

@@ -72,10 +72,10 @@ class SquareCrop:
         return (np.asarray(points, dtype=np.float64) + 0.5) / self.scale + corner - 0.5
 
     def resample(self, picture: Image.Image) -> NDArray[np.uint8]:
-        """Cut the square out of an RGB picture: zero outside, bilinear, antialiased.
+        """Cut the square out of an RGB or grey picture: zero outside, bilinear, antialiased.
 
         Returns:
-            `(image_size, image_size, 3)` uint8.
+            `(image_size, image_size, C)` uint8, C being 3 or 1.
         """
         right, bottom = self.left + self.side, self.top + self.side
         x, y = math.floor(self.left), math.floor(self.top)
@@ -84,7 +84,8 @@ class SquareCrop:
         around = picture.crop((x, y, math.ceil(right), math.ceil(bottom)))
         square = (self.left - x, self.top - y, right - x, bottom - y)
         size = (self.image_size, self.image_size)
-        return np.array(around.resize(size, Image.Resampling.BILINEAR, box=square))
+        pixels = np.array(around.resize(size, Image.Resampling.BILINEAR, box=square))
+        return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 def crop_sample(
@@ -93,13 +94,13 @@ def crop_sample(
     """Crop a picture and its landmarks to the square around a box.
 
     Args:
-        image: An RGB picture.
+        image: An RGB or grey picture.
         landmarks: `(N, 2)`, x then y, in pixels of the picture, 0-based.
         box: x_min, y_min, x_max, y_max in the same pixels.
         image_size: Side of the cropped picture, in pixels.
 
     Returns:
-        The cropped picture, `(image_size, image_size, 3)` uint8, and its landmarks, `(N, 2)`
+        The cropped picture, `(image_size, image_size, C)` uint8, and its landmarks, `(N, 2)`
         float64, in pixels of the cropped picture; those outside it are kept as they are.
 
     Raises:

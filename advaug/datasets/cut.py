@@ -31,7 +31,7 @@ class CutSample(NamedTuple):
     """One picture's pixels around its square, with its landmarks.
 
     Attributes:
-        pixels: `(h, w, 3)` uint8, RGB.
+        pixels: `(h, w, C)` uint8, RGB or grey.
         square: left, top and side of the square, in pixels of `pixels` counted from its edges.
         landmarks: `(N, 2)` float32, x then y, in pixels of the square once it is scaled.
         visible: `(N,)` bool.
@@ -47,7 +47,7 @@ class Cuts(NamedTuple):
     """A batch of `CutSample`s on one canvas, ready to travel.
 
     Attributes:
-        canvas: `(B, H, W, 3)` uint8; each picture in the top left corner, zero beside it.
+        canvas: `(B, H, W, C)` uint8; each picture in the top left corner, zero beside it.
         geometry: `(B, 5)` float32: left, top and side of the square, width and height of the cut.
         landmarks: `(B, N, 2)` float32.
         visible: `(B, N)` bool.
@@ -86,7 +86,7 @@ def cut_square(
     """Cut the whole pixels that hold the square, zero outside the picture, and reduce them.
 
     Args:
-        picture: RGB.
+        picture: RGB or grey.
         crop: The square in its pixels.
 
     Returns:
@@ -100,6 +100,7 @@ def cut_square(
     reduced = _reduced(replace(crop, left=crop.left - x, top=crop.top - y), factor)
     # reduce() takes the mean of blocks of pixels.
     pixels = np.asarray(around.reduce(factor) if factor > 1 else around)
+    pixels = pixels if pixels.ndim == 3 else pixels[..., None]
     return pixels, (reduced.left, reduced.top, reduced.side)
 
 
@@ -107,7 +108,7 @@ def pack_cuts(samples: Sequence[CutSample]) -> Cuts:
     """Put samples on one canvas, as large as the largest of them needs."""
     sizes = [sample.pixels.shape[:2] for sample in samples]
     height, width = (max(sides) for sides in zip(*sizes, strict=True))
-    canvas = np.zeros((len(samples), height, width, 3), np.uint8)
+    canvas = np.zeros((len(samples), height, width, samples[0].pixels.shape[2]), np.uint8)
     for place, sample, (h, w) in zip(canvas, samples, sizes, strict=True):
         place[:h, :w] = sample.pixels
     geometry = [(*sample.square, w, h) for sample, (h, w) in zip(samples, sizes, strict=True)]
@@ -127,12 +128,12 @@ def resample_cuts(canvas: Tensor, geometry: Tensor, image_size: int) -> Tensor:
     grid, cut off where the cut ends.
 
     Args:
-        canvas: `(B, H, W, 3)` uint8, as in `Cuts`.
+        canvas: `(B, H, W, C)` uint8, as in `Cuts`.
         geometry: `(B, 5)`, likewise.
         image_size: Side of the result, in pixels.
 
     Returns:
-        `(B, 3, image_size, image_size)` float32 in `[0, 1]`.
+        `(B, C, image_size, image_size)` float32 in `[0, 1]`.
     """
     left, top, side, width, height = geometry.unbind(1)
     columns = _triangles(left, side, width, canvas.shape[2], image_size)

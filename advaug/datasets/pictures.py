@@ -1,9 +1,8 @@
 """Picture files: read them as RGB, find out early which are broken, and give cropped samples."""
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,12 @@ from torch.utils.data import Dataset
 
 from advaug.datasets.crop import SquareCrop, crop_sample, require_image_size
 from advaug.datasets.cut import CutSample, cut_square, request_reduced
+from advaug.datasets.decoding import Decoding, decode, inspect_picture, opened, orientation_of
 from advaug.datasets.sample import LandmarkSample
 from advaug.errors import DatasetError
 from advaug.schemes import SCHEMES, LandmarkScheme
 
-__all__ = ["AnnotatedPicture", "CroppedPictures", "picture_size", "read_picture"]
+__all__ = ["AnnotatedPicture", "CroppedPictures", "Decoding", "picture_size", "read_picture"]
 
 Box = tuple[float, float, float, float]
 """x_min, y_min, x_max, y_max in pixels of the picture, 0-based."""
@@ -27,56 +27,36 @@ Box = tuple[float, float, float, float]
 _FACE_SCHEMES = {s.num_landmarks: s for s in SCHEMES.values() if s.eye_corners is not None}
 
 
-def read_picture(path: str | os.PathLike[str]) -> Image.Image:
-    """Read a picture as 8-bit RGB, whatever its file holds.
+def read_picture(
+    path: str | os.PathLike[str], decoding: Decoding | None = None
+) -> Image.Image:
+    """Read a picture as 8-bit RGB or grey, whatever its file holds.
 
-    Grey, palette, CMYK and 16-bit pictures are converted; an alpha channel is dropped. An EXIF
-    orientation is not applied: annotation tools of these data sets show the stored pixels, so that
-    is what the landmarks count.
+    Palette, CMYK, 16-bit and floating-point pictures are converted; an alpha channel is dropped.
+    Only regular files in a few well-known formats are opened.
+
+    Args:
+        path: The file.
+        decoding: What the file leaves open; by default RGB, the pixels as they are stored.
 
     Raises:
-        DatasetError: If the file is not a whole picture; the message names it.
+        DatasetError: If the file is not a whole picture, is too large, or if its white is not
+            known; the message names it.
     """
-    with _opened(path) as image:
-        return _to_rgb(image)
+    decoding = decoding or Decoding()
+    with opened(path, decoding) as image:
+        return decode(image, decoding)
 
 
-def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+def picture_size(
+    path: str | os.PathLike[str], decoding: Decoding | None = None
+) -> tuple[int, int]:
     """Give (width, height) of a picture, having decoded it to the end.
 
     Raises:
-        DatasetError: If the file is not a whole picture; the message names it.
+        DatasetError: As `read_picture`.
     """
-    with _opened(path) as image:
-        size = image.size
-        # JPEG decodes at an eighth of its size in about half the time, and still reads every byte;
-        # other formats ignore the request.
-        image.draft(image.mode, (1, 1))
-        image.load()
-        return size
-
-
-@contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
-    """Open a picture; whatever goes wrong with it is a `DatasetError` that names the file."""
-    try:
-        with Image.open(path) as image:
-            yield image
-    except Exception as error:  # each decoder has its own: OSError, SyntaxError, struct.error, ...
-        message = (
-            f"`{os.fspath(path)}` must be a whole picture, but got {type(error).__name__}: {error}."
-            " Copy or download it again."
-        )
-        raise DatasetError(message) from error
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip, not scale
-        levels = np.asarray(image).astype(np.int64)
-        image = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
-    if image.mode == "P":  # a palette with transparent entries cannot go to RGB in one step
-        image = image.convert("RGBA")
-    return image.convert("RGB")
+    return inspect_picture(path, decoding or Decoding()).size
 
 
 @dataclass(frozen=True)
@@ -88,12 +68,14 @@ class AnnotatedPicture:
         landmarks: `(N, 2)`.
         box: Of the face or person.
         visible: `(N,)`, whether a landmark is annotated; None if all are.
+        size: (width, height) of the file when it was checked; None where it was not.
     """
 
     path: Path
     landmarks: NDArray[np.float64]
     box: Box
     visible: NDArray[np.bool_] | None = None
+    size: tuple[int, int] | None = field(default=None, kw_only=True)
 
 
 class CroppedPictures(Dataset[LandmarkSample]):
@@ -105,13 +87,19 @@ class CroppedPictures(Dataset[LandmarkSample]):
     """
 
     def __init__(
-        self, pictures: Sequence[AnnotatedPicture], *, image_size: int, num_landmarks: int
+        self,
+        pictures: Sequence[AnnotatedPicture],
+        *,
+        image_size: int,
+        num_landmarks: int,
+        decoding: Decoding | None = None,
     ) -> None:
         require_image_size(image_size)
         self.paths: list[Path] = [picture.path for picture in pictures]
         self.scheme: LandmarkScheme | None = _FACE_SCHEMES.get(num_landmarks)
         self._pictures = list(pictures)
         self._image_size = image_size
+        self._decoding = decoding or Decoding()
 
     def __len__(self) -> int:
         """Count the pictures."""
@@ -127,8 +115,11 @@ class CroppedPictures(Dataset[LandmarkSample]):
             DatasetError: If the file has gone or changed since the constructor read it.
         """
         picture = self._pictures[index]
+        with opened(picture.path, self._decoding) as image:
+            whole = decode(image, self._decoding)
+        _require_size(picture, whole)
         pixels, landmarks = crop_sample(
-            read_picture(picture.path), picture.landmarks, picture.box, self._image_size
+            whole, picture.landmarks, picture.box, self._image_size
         )
         # In NumPy: torch would wake its threads, which costs more than it saves on one picture.
         image = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
@@ -152,9 +143,17 @@ class CroppedPictures(Dataset[LandmarkSample]):
         Raises:
             DatasetError: As for the sample.
         """
-        with _opened(self._pictures[index].path) as image:
-            crop = request_reduced(image, self.crop(index))
-            pixels = _to_rgb(image)
+        picture, crop = self._pictures[index], self.crop(index)
+        with opened(picture.path, self._decoding) as image:
+            # Only JPEG decodes fewer pixels, and only as they lie in the file.
+            turned = self._decoding.orientation == "exif" and orientation_of(image) != 1
+            reducible = image.format in ("JPEG", "MPO") and not turned
+            if reducible:
+                _require_size(picture, image)
+                crop = request_reduced(image, crop)
+            pixels = decode(image, self._decoding)
+        if not reducible:
+            _require_size(picture, pixels)
         return CutSample(*cut_square(pixels, crop), *self.annotation(index))
 
     def _seen(
@@ -166,3 +165,15 @@ class CroppedPictures(Dataset[LandmarkSample]):
         if picture.visible is not None:
             inside &= picture.visible
         return torch.from_numpy(landmarks.astype(np.float32)), torch.from_numpy(inside)
+
+
+def _require_size(picture: AnnotatedPicture, found: Image.Image) -> None:
+    """Refuse a picture that has been replaced by one of another size since it was checked."""
+    if picture.size in (None, found.size):
+        return
+    width, height = found.size
+    msg = (
+        f"`{picture.path}` must be {picture.size[0]} x {picture.size[1]}, as it was when the data "
+        f"set was made, but got {width} x {height}. Make the data set again, or restore the file."
+    )
+    raise DatasetError(msg)
