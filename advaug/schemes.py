@@ -1,6 +1,7 @@
 """Landmark schemes: which index is what, what a mirror swaps, and which pair normalises."""
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -128,48 +129,113 @@ MPII_16 = LandmarkScheme(
 SCHEMES = {scheme.name: scheme for scheme in (FACE_68, FACE_98, FACE_29, COCO_17, MPII_16)}
 
 
-def scheme_from_names(names: Sequence[str]) -> LandmarkScheme:
+def scheme_from_names(
+    names: Sequence[str], *, pairs: Sequence[tuple[str, str]] | None = None
+) -> LandmarkScheme:
     """Derive a scheme from what its landmarks are called, as COCO's categories name them.
 
-    A mirror swaps the names that differ in "left" and "right" alone ("left_ear" and "right_ear",
-    "earLeft" and "earRight"), or in a leading "l_" and "r_" ("L_Eye" and "R_Eye").
+    A mirror swaps names that differ only in the word for their side: left and right ("left_ear",
+    "earLeft", "leftear"), L and R ("L_Eye", "hip_l", "LEye", "eyeL", "r ankle"), or a pair of
+    letters of a quadruped ("lf_paw" and "rf_paw"). A syllable such as that of "bright_spot" or
+    "upright_post", or the first letter of "lip", is no side unless the list has its counterpart.
 
     Args:
         names: One a landmark, in order.
+        pairs: The names that a mirror swaps, where they say nothing of it or something else.
 
     Returns:
-        `COCO_17` for its names, else a scheme of its own.
+        `COCO_17` for its names, else a scheme of its own; with a warning where no name has a side.
 
     Raises:
-        ValueError: If a name occurs twice, or a left or right one has no counterpart.
+        ValueError: If a name occurs twice, a left or right one has no counterpart, or `pairs` has a
+            name that is not among `names`.
     """
-    if tuple(names) == COCO_NAMES:
+    if tuple(names) == COCO_NAMES and pairs is None:
         return COCO_17
     lowered = [name.lower() for name in names]
     if len(set(lowered)) < len(lowered):
         msg = f"`names` must differ from each other, but got {list(names)}. Rename the repeated."
         raise ValueError(msg)
-    pairs = [
-        (lowered.index(name), _counterpart(name, lowered))
-        for name in lowered
-        if _other_side(name) != name
-    ]
-    return LandmarkScheme(f"keypoints-{len(lowered)}", len(lowered), _mirror(len(lowered), *pairs))
-
-
-def _other_side(name: str) -> str:
-    """The name with left and right exchanged; the same where it has no side."""
-    swap = {"left": "right", "right": "left", "l_": "r_", "r_": "l_"}
-    pattern = "left|right" if re.search("left|right", name) else "^[lr]_"
-    return re.sub(pattern, lambda found: swap[found.group()], name, count=1)
-
-
-def _counterpart(name: str, names: Sequence[str]) -> int:
-    other = _other_side(name)
-    if other not in names:
+    found = _pairs_by_name(names) if pairs is None else _pairs_given(names, pairs)
+    if pairs is None and not found and len(names) > 1:
         msg = (
-            f"`names` must hold {other!r} beside {name!r}, which a mirror swaps, but got "
-            f"{list(names)}. Add it or rename {name!r}."
+            f"`names` has no left and right: {list(names)}. A mirror will keep every label. Give "
+            "`pairs=[(name, name), ...]` (`pairs=[]` if there are none), or turn mirrors off with "
+            "`HandcraftedAugmentation(flip=0)`."
+        )
+        warnings.warn(msg, stacklevel=2)
+    return LandmarkScheme(f"keypoints-{len(lowered)}", len(lowered), _mirror(len(lowered), *found))
+
+
+# From the surest to the least sure: words, letters, pairs of letters (left front, hind right).
+_OTHER = {"left": "right", "right": "left", "l": "r", "r": "l"}
+_OTHER |= {f"{side}{end}": f"{_OTHER[side]}{end}" for side in "lr" for end in "fhbm"}
+_OTHER |= {f"{end}{side}": f"{end}{_OTHER[side]}" for side in "lr" for end in "fhbm"}
+_WORDS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+
+
+def _pairs_given(
+    names: Sequence[str], pairs: Sequence[tuple[str, str]]
+) -> list[tuple[int, int]]:
+    unknown = [name for pair in pairs for name in pair if name not in names]
+    flat = [name for pair in pairs for name in pair]
+    if unknown or len(set(flat)) < len(flat):
+        msg = (
+            f"`pairs` must hold each of the `names` at most once, but got {list(pairs)} for "
+            f"{list(names)}. Correct {unknown or 'the repeated'}."
         )
         raise ValueError(msg)
-    return names.index(other)
+    return [(names.index(left), names.index(right)) for left, right in pairs]
+
+
+def _pairs_by_name(names: Sequence[str]) -> list[tuple[int, int]]:
+    """Pair every name with a side with its counterpart."""
+    places = {name.lower(): index for index, name in enumerate(names)}
+    pairs: list[tuple[int, int]] = []
+    for index, name in enumerate(names):
+        sure, candidates = _counterparts(name)
+        found = [places[other] for other in candidates if other in places]
+        if found:
+            pairs.append((index, found[0]))
+        elif sure:
+            msg = (
+                f"`names` must hold {candidates[0]!r} beside {name!r}, which a mirror swaps, but "
+                f"got {list(names)}. Add it, rename {name!r}, or give `pairs`."
+            )
+            raise ValueError(msg)
+    return pairs
+
+
+def _counterparts(name: str) -> tuple[bool, list[str]]:
+    """What a name's mirror image may be called, and whether the name surely has a side."""
+    lowered = name.lower()
+    words = list(_WORDS.finditer(name))
+    sides = [word for word in words if word.group().lower() in ("left", "right")]
+    if sides:  # all of them: the left corner of the left eye faces the right one of the right eye
+        for word in reversed(sides):
+            lowered = _swapped(lowered, word.span(), _OTHER[word.group().lower()])
+        return True, [lowered]
+    letters = [word for word in words if word.group().lower() in _OTHER]
+    candidates = [
+        _swapped(lowered, word.span(), _OTHER[word.group().lower()]) for word in letters
+    ]
+    sure = any(_stands_apart(name, word) for word in letters if len(word.group()) == 1)
+    for syllable in re.finditer("left|right", lowered):
+        candidates.append(_swapped(lowered, syllable.span(), _OTHER[syllable.group()]))
+    for place in (0, len(lowered) - 1):  # "lhip", "eyeR" in small letters
+        if lowered[place : place + 1] in ("l", "r"):
+            candidates.append(_swapped(lowered, (place, place + 1), _OTHER[lowered[place]]))
+    # "leftear": at the start it is the word, elsewhere it may be a part of one.
+    return sure or lowered.startswith(("left", "right")), candidates
+
+
+def _swapped(name: str, span: tuple[int, int], other: str) -> str:
+    return name[: span[0]] + other + name[span[1] :]
+
+
+def _stands_apart(name: str, word: re.Match[str]) -> bool:
+    """Whether a letter is a name's first or last word, with a mark between it and the rest."""
+    start, end = word.span()
+    first = start == 0 and end < len(name) and not name[end].isalnum()
+    last = end == len(name) and start > 0 and not name[start - 1].isalnum()
+    return first or last

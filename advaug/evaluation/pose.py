@@ -6,7 +6,7 @@ and `.nanmean(dim=0)` that of each landmark. Scores are fractions; tables print 
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advaug.datasets.readers.people import read_json
+from advaug.datasets.readers.coco_json import CocoFile, Id, canonical_id, read_coco
+from advaug.datasets.readers.people import shown
 from advaug.errors import ShapeError
 from advaug.evaluation.evaluate import Errors
 from advaug.evaluation.metrics import Normalizer, landmark_errors
@@ -178,35 +179,84 @@ def oks_average_precision(
     Raises:
         DatasetError: If the file cannot be read.
         ImportError: If pycocotools is not installed.
-        ValueError: If there are no results.
+        ValueError: If there are no results, if they name a picture or category that the file does
+            not have, or if there is not one of `sigmas` for each of its keypoints.
     """
     coco, evaluation = require_pycocotools()
     if not results:
         message = "`results` must hold at least one prediction, but got none."
         raise ValueError(message)
+    file = read_coco(Path(annotations))
+    numbered = _numbered(file, results)
+    if len(sigmas) != len(file.names):
+        message = (
+            f"`sigmas` must be one for each of the {len(file.names)} keypoints of `{annotations}`, "
+            f"but got {len(sigmas)}. Pass those of this scheme."
+        )
+        raise ValueError(message)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
         truth = coco()
-        truth.dataset = _complete(Path(annotations))
+        truth.dataset = _dataset(file)
         truth.createIndex()
-        run = evaluation(truth, truth.loadRes([dict(each) for each in results]), "keypoints")
+        run = evaluation(truth, truth.loadRes(numbered), "keypoints")
         run.params.kpt_oks_sigmas = np.array(sigmas)
-        run.params.imgIds = sorted({each["image_id"] for each in results})
+        run.params.imgIds = sorted({each["image_id"] for each in numbered})
         run.evaluate()
         run.accumulate()
         run.summarize()
     return {name: float(run.stats[index]) for name, index in _SUMMARY.items()}
 
 
-def _complete(path: Path) -> dict[str, Any]:
-    """Read a json and add the fields that pycocotools insists on and tools leave out."""
-    content = read_json(path)
-    for annotation in content["annotations"]:
-        annotation.setdefault("iscrowd", 0)
-        visible = annotation.get("keypoints", [])[2::3]
-        annotation.setdefault("num_keypoints", sum(flag > 0 for flag in visible))
-        if "bbox" in annotation:
-            annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
-    return content
+def _numbers(keys: Iterable[Id]) -> dict[Id, int]:
+    """Number ids from 1: pycocotools takes 0 for "no match", and knows no strings."""
+    return {key: number for number, key in enumerate(keys, start=1)}
+
+
+def _dataset(file: CocoFile) -> dict[str, Any]:
+    """What the reader has read, with every field that pycocotools insists on."""
+    images, categories = _numbers(file.images), _numbers(file.categories)
+    annotations = [
+        {
+            "id": number,
+            "image_id": images[each.image],
+            "category_id": categories[each.category],
+            "iscrowd": int(each.crowd),
+            "keypoints": each.keypoints.ravel().tolist(),
+            "num_keypoints": int((each.keypoints[:, 2] > 0).sum()),
+            "area": each.area,
+            "bbox": list(each.box or (0, 0, 0, 0)),
+        }
+        for number, each in enumerate(file.annotations, start=1)
+    ]
+    return {
+        "images": [{"id": number} for number in images.values()],
+        "categories": [{"id": number} for number in categories.values()],
+        "annotations": annotations,
+    }
+
+
+def _numbered(file: CocoFile, results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The results with the numbers of `_dataset` for their ids.
+
+    Raises:
+        ValueError: If a result names a picture or category that the file does not have.
+    """
+    known = {"image_id": _numbers(file.images), "category_id": _numbers(file.categories)}
+    numbered: list[dict[str, Any]] = []
+    for index, result in enumerate(results):
+        changed = dict(result)
+        for name, numbers in known.items():
+            key = canonical_id(result.get(name))
+            if key is None or key not in numbers:
+                message = (
+                    f"`results` must have a `{name}` of the annotations, but got "
+                    f"{shown(result.get(name))} at index {index}. Evaluate against the file that "
+                    "the data set was made from."
+                )
+                raise ValueError(message)
+            changed[name] = numbers[key]
+        numbered.append(changed)
+    return numbered
 
 
 def require_pycocotools() -> tuple[Any, Any]:

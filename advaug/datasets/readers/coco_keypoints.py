@@ -10,24 +10,25 @@ annotated but hidden, 2 for seen. Boxes count from the picture's edges.
 """
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from advaug.datasets.crop import square_box
+from advaug.datasets.decoding import Decoding
 from advaug.datasets.pictures import AnnotatedPicture, Box, CroppedPictures
+from advaug.datasets.readers.coco_json import CocoFile, Id, Record, canonical_id, read_coco
 from advaug.datasets.readers.pairs import report_problems
-from advaug.datasets.readers.people import ENLARGEMENT, check_people, read_json, require_numbers
+from advaug.datasets.readers.people import ENLARGEMENT, check_people, path_below
 from advaug.errors import DatasetError
 from advaug.schemes import LandmarkScheme, scheme_from_names
 
 __all__ = ["CocoKeypoints", "CocoPerson"]
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,16 @@ class CocoPerson:
     """What OKS-AP needs to know of a sample.
 
     Attributes:
-        annotation_id: Of the person.
+        annotation_id: Of the person; ids are as the file writes them.
         image_id: Of the picture.
         category_id: Of the kind of person or animal.
         box: x, y, width, height as the file gives them, in pixels of the picture.
         area: Of the person, in pixels of the picture; the box's where the file gives none.
     """
 
-    annotation_id: int
-    image_id: int
-    category_id: int
+    annotation_id: Id
+    image_id: Id
+    category_id: Id
     box: Box
     area: float
 
@@ -61,6 +62,9 @@ class CocoKeypoints(CroppedPictures):
         root: The folder that the file names of the json start from.
         annotations: The json.
         image_size: Side of the square samples, in pixels.
+        pairs: Names of keypoints that a mirror swaps; None finds them by the words for left and
+            right, as `scheme_from_names` does.
+        decoding: What the picture files leave open: orientation, channels, white, the size limit.
         skip_broken: Leave broken people and pictures out, with one warning, instead of raising.
 
     Attributes:
@@ -82,30 +86,38 @@ class CocoKeypoints(CroppedPictures):
         annotations: str | os.PathLike[str],
         *,
         image_size: int = 256,
+        pairs: Sequence[tuple[str, str]] | None = None,
+        decoding: Decoding | None = None,
         skip_broken: bool = False,
     ) -> None:
         root, self.annotations = Path(root), Path(annotations)
-        content = read_json(self.annotations)
-        _require_lists(self.annotations, content)
-        self.names, scheme = _keypoints(self.annotations, content["categories"])
-        found, problems = _read_people(root, self.annotations, content, len(self.names))
+        content = read_coco(self.annotations)
+        self.names = content.names
+        scheme = _scheme(self.annotations, self.names, pairs)
+        found, problems = _read_people(root, self.annotations, content)
+        problems = content.problems + problems
         if not found and not problems:
             message = (
                 f"`{self.annotations}` must annotate the keypoints of at least one person that is "
                 "no crowd, but got none. Check that it is a file of keypoints."
             )
             raise DatasetError(message)
-        found.sort(key=lambda each: (each[1].path.as_posix(), each[0].annotation_id))
-        pictures = [picture for _, picture in found]
-        declared = _declared_sizes(root, content["images"])
-        usable, broken = check_people(pictures, self.annotations, declared)
+        found.sort(key=lambda each: (each.picture.path.as_posix(), _order(each.person)))
+        pictures = [each.picture for each in found]
+        declared = {each.picture.path: each.size for each in found if each.size is not None}
+        usable, broken = check_people(pictures, self.annotations, declared, decoding=decoding)
         report_problems(root, problems + broken, sum(usable), skip_broken=skip_broken)
+        for remark in content.remarks:
+            warnings.warn(remark, stacklevel=2)
         kept = [each for each, good in zip(found, usable, strict=True) if good]
         super().__init__(
-            [picture for _, picture in kept], image_size=image_size, num_landmarks=len(self.names)
+            [each.picture for each in kept],
+            image_size=image_size,
+            num_landmarks=len(self.names),
+            decoding=decoding,
         )
         self.scheme = scheme
-        self.people: list[CocoPerson] = [person for person, _ in kept]
+        self.people: list[CocoPerson] = [each.person for each in kept]
 
     def results(
         self,
@@ -149,108 +161,55 @@ def _result(person: CocoPerson, points: np.ndarray, score: float) -> Record:
     }
 
 
-def _require_lists(path: Path, content: Any) -> None:  # noqa: ANN401 # from json
-    """Refuse a json of another kind."""
-    parts = ("images", "annotations", "categories")
-    held = content if isinstance(content, dict) else {}
-    missing = [name for name in parts if not _is_records(held.get(name))]
-    if missing:
-        message = (
-            f"`{path}` must have the lists {', '.join(parts)} of COCO's format, but got none for "
-            f"{', '.join(missing)}. Convert the annotations to COCO's format."
-        )
-        raise DatasetError(message)
-
-
-def _is_records(value: Any) -> bool:  # noqa: ANN401 # from json
-    return isinstance(value, list) and all(isinstance(e, dict) and "id" in e for e in value)
-
-
-def _keypoints(path: Path, categories: list[Record]) -> tuple[list[str], LandmarkScheme]:
-    """Give the names of the keypoints, which all categories that have any must share."""
-    found = {tuple(map(str, each["keypoints"])) for each in categories if each.get("keypoints")}
-    if len(found) != 1:
-        message = (
-            f"`{path}` must have categories that name the same `keypoints`, but got {len(found)} "
-            "different lists. Keep the categories of one kind in a file."
-        )
-        raise DatasetError(message)
-    names = list(found.pop())
+def _scheme(
+    path: Path, names: list[str], pairs: Sequence[tuple[str, str]] | None
+) -> LandmarkScheme:
+    """What the names say of left and right."""
     try:
-        return names, scheme_from_names(names)
+        return scheme_from_names(names, pairs=pairs)
     except ValueError as error:
         message = f"`{path}`, `keypoints` of its categories: {error}"
         raise DatasetError(message) from error
 
 
-def _read_people(
-    root: Path, path: Path, content: Record, num_landmarks: int
-) -> tuple[list[tuple[CocoPerson, AnnotatedPicture]], list[str]]:
-    """Read every annotation; one message per broken one."""
-    files = {each["id"]: each.get("file_name") for each in content["images"]}
-    kinds = {each["id"] for each in content["categories"] if each.get("keypoints")}
+class _Found(NamedTuple):
+    """A person, and (width, height) of the picture where the file says it."""
+
+    person: CocoPerson
+    picture: AnnotatedPicture
+    size: tuple[int, int] | None
+
+
+def _read_people(root: Path, path: Path, content: CocoFile) -> tuple[list[_Found], list[str]]:
+    """Give those with a keypoint that are no crowd; one message per broken one."""
     problems: list[str] = []
-    people: list[tuple[CocoPerson, AnnotatedPicture]] = []
-    for annotation in content["annotations"]:
-        if annotation.get("iscrowd") or annotation.get("category_id") not in kinds:
+    people: list[_Found] = []
+    for annotation in content.annotations:
+        box, image = annotation.box, content.images[annotation.image]
+        if annotation.crowd or not annotation.annotated or box is None:
             continue
-        where = f"`{path}`, annotation {annotation['id']}:"
+        where = f"`{path}`, annotation {annotation.given_id!r}: the `file_name` of its picture"
         try:
-            person = _read_person(root, where, annotation, files, num_landmarks)
+            file = path_below(root, where, image.file_name)
         except DatasetError as error:
             problems.append(str(error))
             continue
-        people += [] if person is None else [person]
+        person = CocoPerson(
+            annotation.given_id, image.given_id, annotation.given_category, box, annotation.area
+        )
+        people.append(_Found(person, _picture(file, annotation.keypoints, box), image.size))
     return people, problems
 
 
-def _read_person(
-    root: Path, where: str, annotation: Record, files: dict[Any, Any], num_landmarks: int
-) -> tuple[CocoPerson, AnnotatedPicture] | None:
-    """Read one annotation; None where no keypoint is annotated.
-
-    Raises:
-        DatasetError: If it is broken.
-    """
-    file = files.get(annotation.get("image_id"))
-    if not isinstance(file, str):
-        message = (
-            f"{where} `image_id` must be that of a picture with a `file_name`, but got "
-            f"{annotation.get('image_id')!r}. Add the picture or remove the annotation."
-        )
-        raise DatasetError(message)
-    keypoints = require_numbers(
-        f"{where} `keypoints`", annotation.get("keypoints"), 3 * num_landmarks
-    ).reshape(-1, 3)
-    flags = keypoints[:, 2]
-    if not np.isin(flags, (0, 1, 2)).all():
-        message = (
-            f"{where} `keypoints` must have 0, 1 or 2 as every third number, but got "
-            f"{sorted(set(flags.tolist()))}. Correct the visibility."
-        )
-        raise DatasetError(message)
-    if not flags.any():
-        return None
-    x, y, width, height = require_numbers(f"{where} `bbox`", annotation.get("bbox"), 4).tolist()
-    area = annotation.get("area", width * height)
-    area = float(require_numbers(f"{where} `area`", area, 1)[0])
-    person = CocoPerson(
-        annotation["id"],
-        annotation["image_id"],
-        annotation["category_id"],
-        (x, y, width, height),
-        area,
-    )
+def _picture(file: Path, keypoints: NDArray[np.float64], box: Box) -> AnnotatedPicture:
+    x, y, width, height = box
     # The box counts from the picture's edge, half a pixel before the first pixel's centre.
     side = ENLARGEMENT * max(width, height)
-    box = square_box(x + width / 2 - 0.5, y + height / 2 - 0.5, side)
-    return person, AnnotatedPicture(root / file, keypoints[:, :2], box, flags > 0)
+    square = square_box(x + width / 2 - 0.5, y + height / 2 - 0.5, side)
+    return AnnotatedPicture(file, keypoints[:, :2], square, keypoints[:, 2] > 0)
 
 
-def _declared_sizes(root: Path, images: list[Record]) -> dict[Path, tuple[int, int]]:
-    """(width, height) of the pictures whose entries say it."""
-    return {
-        root / str(image.get("file_name")): (image["width"], image["height"])
-        for image in images
-        if "width" in image and "height" in image
-    }
+def _order(person: CocoPerson) -> tuple[bool, int | str]:
+    """A key to sort ids by, some of which may be strings."""
+    key = canonical_id(person.annotation_id)
+    return isinstance(key, str), 0 if key is None else key

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from advaug.datasets.decoding import Decoding
 from advaug.datasets.pictures import Box, CroppedPictures
 from advaug.datasets.readers.pairs import (
     FilePair,
@@ -55,6 +56,7 @@ class Faces300W(CroppedPictures):
         boxes: "detector" for the organisers' boxes, "landmarks" for the tight box of the
             landmarks, "auto" for the organisers' in every folder whose `.mat` file is there. Those
             need scipy.
+        decoding: What the picture files leave open: orientation, channels, white, the size limit.
         skip_broken: Leave broken or missing files out, with one warning, instead of raising.
 
     Attributes:
@@ -74,6 +76,7 @@ class Faces300W(CroppedPictures):
         *,
         image_size: int = 256,
         boxes: Boxes = "auto",
+        decoding: Decoding | None = None,
         skip_broken: bool = False,
     ) -> None:
         _require_one_of("split", split, get_args(Split))
@@ -86,9 +89,11 @@ class Faces300W(CroppedPictures):
             boxed, unboxed = _with_boxes(root, part, found, boxes)
             pairs += boxed
             problems += unpaired + unboxed
-        pictures, broken = check_pairs(pairs, num_landmarks=68)
+        pictures, broken = check_pairs(pairs, num_landmarks=68, decoding=decoding)
         report_problems(root, problems + broken, len(pictures), skip_broken=skip_broken)
-        super().__init__(pictures, image_size=image_size, num_landmarks=68)
+        super().__init__(
+            pictures, image_size=image_size, num_landmarks=68, decoding=decoding
+        )
 
 
 def _require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -17,9 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advaug.datasets.crop import square_box
+from advaug.datasets.decoding import Decoding
 from advaug.datasets.pictures import AnnotatedPicture, CroppedPictures
 from advaug.datasets.readers.pairs import report_problems
-from advaug.datasets.readers.people import ENLARGEMENT, check_people, read_json, require_numbers
+from advaug.datasets.readers.people import (
+    ENLARGEMENT,
+    check_people,
+    path_below,
+    read_json,
+    require_numbers,
+)
 from advaug.errors import DatasetError
 from advaug.schemes import MPII_16
 
@@ -41,6 +48,7 @@ class Mpii(CroppedPictures):
         root: The folder that holds `images` and `annot`.
         split: "train" or "valid".
         image_size: Side of the square samples, in pixels.
+        decoding: What the picture files leave open: orientation, channels, white, the size limit.
         skip_broken: Leave broken people and pictures out, with one warning, instead of raising.
 
     Attributes:
@@ -59,6 +67,7 @@ class Mpii(CroppedPictures):
         split: Split = "train",
         *,
         image_size: int = 256,
+        decoding: Decoding | None = None,
         skip_broken: bool = False,
     ) -> None:
         if split not in get_args(Split):
@@ -71,11 +80,18 @@ class Mpii(CroppedPictures):
             message = f"`{path}` must be a list of people, but got none. Download it again."
             raise DatasetError(message)
         found, problems = _read_people(Path(root) / "images", path, entries)
-        usable, broken = check_people([person for _, person in found], path, {})
+        usable, broken = check_people(
+            [person for _, person in found], path, {}, decoding=decoding
+        )
         report_problems(Path(root), problems + broken, sum(usable), skip_broken=skip_broken)
         kept = [each for each, good in zip(found, usable, strict=True) if good]
         pictures = [picture for _, picture in kept]
-        super().__init__(pictures, image_size=image_size, num_landmarks=MPII_16.num_landmarks)
+        super().__init__(
+            pictures,
+            image_size=image_size,
+            num_landmarks=MPII_16.num_landmarks,
+            decoding=decoding,
+        )
         self.scheme = MPII_16
         self._numbers = [number for number, _ in kept]
         self._num_entries = len(entries)
@@ -125,12 +141,7 @@ def _read_person(images: Path, where: str, entry: Any) -> AnnotatedPicture | Non
         DatasetError: If it is broken.
     """
     held = entry if isinstance(entry, dict) else {}
-    if not isinstance(held.get("image"), str):
-        message = (
-            f"{where} `image` must be the name of a picture, but got {held.get('image')!r}. "
-            "Download the file again."
-        )
-        raise DatasetError(message)
+    file = path_below(images, f"{where} `image`", held.get("image"))
     count = MPII_16.num_landmarks
     joints = require_numbers(f"{where} `joints`", held.get("joints"), 2 * count).reshape(-1, 2)
     flags = require_numbers(f"{where} `joints_vis`", held.get("joints_vis"), count)
@@ -139,7 +150,7 @@ def _read_person(images: Path, where: str, entry: Any) -> AnnotatedPicture | Non
     x, y = require_numbers(f"{where} `center`", held.get("center"), 2).tolist()
     scale = float(require_numbers(f"{where} `scale`", held.get("scale"), 1)[0])
     box = square_box(x - 1, y - 1 + LOWER * scale, ENLARGEMENT * PERSON_PIXELS * scale)
-    return AnnotatedPicture(images / held["image"], joints - 1, box, flags > 0)
+    return AnnotatedPicture(file, joints - 1, box, flags > 0)
 
 
 def _read_head_boxes(path: Path) -> NDArray[np.float64]:

@@ -3,9 +3,9 @@
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,22 +13,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advaug.datasets.crop import landmark_box
-from advaug.datasets.pictures import AnnotatedPicture, Box, picture_size
-from advaug.datasets.readers.pts import read_pts
+from advaug.datasets.decoding import Decoding, inspect_picture
+from advaug.datasets.pictures import AnnotatedPicture, Box
+from advaug.datasets.readers.pts import (
+    Negative,
+    convert,
+    doubt,
+    doubt_fix,
+    read_points,
+    warn_of_doubts,
+)
 from advaug.errors import DatasetError
 
 __all__ = [
+    "DECODERS",
     "FilePair",
     "check_pairs",
     "find_pairs",
     "geometry_problem",
     "match_key",
     "report_problems",
+    "warn_of_orientation",
 ]
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 PROBLEMS_IN_WARNING = 5
 MIN_BOX_PIXELS = 2
+DECODERS = min(8, os.cpu_count() or 1)  # pictures that are decoded, and held, at a time
 
 T = TypeVar("T")
 
@@ -59,34 +70,68 @@ def find_pairs(root: Path) -> tuple[list[FilePair], list[str]]:
     Raises:
         DatasetError: If `root` is not a folder or cannot be listed.
     """
-    groups: defaultdict[tuple[str, str], list[Path]] = defaultdict(list)
+    stems: defaultdict[tuple[str, str], list[Path]] = defaultdict(list)
     for path in _list_files(root):
-        groups[path.parent.as_posix(), match_key(path.name)].append(path)
-    pairs: list[FilePair] = []
-    problems: list[str] = []
-    for files in groups.values():
-        problem = _pairing_problem(files)
-        if problem is None:
-            picture, pts = sorted(files, key=_is_pts)
-            pairs.append(FilePair(picture, pts))
-        else:
-            problems.append(problem)
+        stems[path.parent.as_posix(), path.stem].append(path)
+    pairs = [_pair(files) for files in stems.values() if _is_pair(files)]
+    # What has no partner of exactly its name may have one that differs in spaces.
+    loose: defaultdict[tuple[str, str], list[Path]] = defaultdict(list)
+    for (folder, stem), files in stems.items():
+        if not _is_pair(files):
+            loose[folder, match_key(files[0].name)] += files
+    pairs += [_pair(files) for files in loose.values() if _is_pair(files)]
+    alone = [files for files in loose.values() if not _is_pair(files)]
+    by_case: defaultdict[str, list[Path]] = defaultdict(list)
+    for path in (path for files in alone for path in files):
+        by_case[path.with_suffix("").as_posix().casefold()].append(path)
+    problems = [_pairing_problem(files, by_case) for files in alone]
     return sorted(pairs, key=lambda pair: pair.picture.as_posix()), problems
 
 
 def check_pairs(
-    pairs: Sequence[FilePair], num_landmarks: int
+    pairs: Sequence[FilePair],
+    num_landmarks: int,
+    *,
+    decoding: Decoding | None = None,
+    negative: Negative | None = "position",
 ) -> tuple[list[AnnotatedPicture], list[str]]:
     """Read every file once, in parallel.
+
+    Args:
+        pairs: Pictures and their `.pts` files.
+        num_landmarks: That every `.pts` file must have.
+        decoding: What the picture files leave open.
+        negative: As for `read_pts`; None warns once where points look like marks.
 
     Returns:
         The usable pictures in the order of `pairs`, and one message per broken file.
     """
-    with ThreadPoolExecutor() as pool:
-        results = list(pool.map(lambda pair: _check_pair(pair, num_landmarks), pairs))
+    how = _How(num_landmarks, decoding or Decoding(), negative)
+    with ThreadPoolExecutor(DECODERS) as pool:
+        results = list(pool.map(lambda pair: _check_pair(pair, how), pairs))
+    warn_of_orientation(how.decoding, how.turned, stacklevel=4)
+    warn_of_doubts(how.doubts, stacklevel=4)
     pictures = [result for result in results if isinstance(result, AnnotatedPicture)]
     problems = [result for result in results if not isinstance(result, AnnotatedPicture)]
     return pictures, [message for messages in problems for message in messages]
+
+
+def warn_of_orientation(decoding: Decoding, turned: Sequence[Path], stacklevel: int) -> None:
+    """Warn once of pictures that say which way up they are, where nobody has chosen.
+
+    Args:
+        decoding: What was chosen.
+        turned: The pictures with an EXIF orientation.
+        stacklevel: Of the line that made the data set, counted from here.
+    """
+    if decoding.orientation is not None or not turned:
+        return
+    message = (
+        f"`{min(turned)}` and {len(turned) - 1} other pictures have an EXIF orientation, which is "
+        "not applied. Pass `decoding=Decoding(orientation=\"exif\")` if they were annotated as "
+        'viewers turn them, or `orientation="stored"` if as their pixels lie in the file.'
+    )
+    warnings.warn(message, stacklevel=stacklevel)
 
 
 def report_problems(root: Path, problems: list[str], usable: int, *, skip_broken: bool) -> None:
@@ -155,37 +200,69 @@ def _refuse_folder(error: OSError) -> None:
     raise DatasetError(message) from error
 
 
-def _pairing_problem(files: list[Path]) -> str | None:
+def _is_pair(files: list[Path]) -> bool:
+    return len(files) == 2 and sum(map(_is_pts, files)) == 1
+
+
+def _pair(files: list[Path]) -> FilePair:
+    picture, pts = sorted(files, key=_is_pts)
+    return FilePair(picture, pts)
+
+
+def _pairing_problem(files: list[Path], by_case: Mapping[str, list[Path]]) -> str:
     """Say what keeps the files of one stem from being one picture and one `.pts` file."""
     names = ", ".join(f"`{path.name}`" for path in files)
-    folder = files[0].parent
-    num_pts = sum(map(_is_pts, files))
-    num_pictures = len(files) - num_pts
-    if num_pictures > 1 or num_pts > 1:
+    first = files[0]
+    if len(files) > 1:
         return (
-            f"`{folder}` must have one picture and one `.pts` file of a name, but got {names}. "
-            "Which belong together is ambiguous: rename or remove the others."
+            f"`{first.parent}` must have one picture and one `.pts` file of a name, but got "
+            f"{names}. Which belong together is ambiguous: rename or remove the others."
         )
-    if num_pts == 0:
+    partner = "picture" if _is_pts(first) else "`.pts` file"
+    alike = by_case[first.with_suffix("").as_posix().casefold()]
+    others = [path.name for path in alike if _is_pts(path) != _is_pts(first)]
+    if others:
         return (
-            f"`{files[0]}` must have a `.pts` file beside it, but got none. Annotate or remove it."
+            f"`{first}` must have a {partner} of the same name beside it, but got `{others[0]}`, "
+            "whose letters differ in case. Rename one of them."
         )
-    if num_pictures == 0:
-        return f"`{files[0]}` must have a picture beside it, but got none. Copy it there."
-    return None
+    fix = "Copy it there." if _is_pts(first) else "Annotate or remove it."
+    return f"`{first}` must have a {partner} beside it, but got none. {fix}"
 
 
-def _check_pair(pair: FilePair, num_landmarks: int) -> AnnotatedPicture | list[str]:
+@dataclass(frozen=True)
+class _How:
+    """How pairs are checked, and what is found on the way that is worth one warning."""
+
+    num_landmarks: int
+    decoding: Decoding
+    negative: Negative | None
+    turned: list[Path] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+
+
+def _check_pair(pair: FilePair, how: _How) -> AnnotatedPicture | list[str]:
     """Read both files of a pair; give what is wrong with either, or the annotated picture."""
     problems: list[str] = []
-    landmarks = _attempt(lambda: _read_landmarks(pair.pts, num_landmarks), problems)
-    size = _attempt(lambda: picture_size(pair.picture), problems)
-    if landmarks is None or size is None:
+    points = _attempt(lambda: _read_points(pair.pts, how.num_landmarks), problems)
+    facts = _attempt(lambda: inspect_picture(pair.picture, how.decoding), problems)
+    if points is None or facts is None:
         return problems
-    box = landmark_box(landmarks) if pair.box is None else pair.box
-    picture = AnnotatedPicture(pair.picture, landmarks, box)
-    problem = geometry_problem(picture, size, pair.pts.name)
-    return picture if problem is None else [problem]
+    landmarks, visible = convert(points, how.negative)
+    if visible is not None and not visible.any():
+        return [f"`{pair.pts}` must give a point a position, but got none. Remove the picture."]
+    shown = landmarks if visible is None else landmarks[visible]
+    box = landmark_box(shown) if pair.box is None else pair.box
+    picture = AnnotatedPicture(pair.picture, landmarks, box, visible, size=facts.size)
+    problem = geometry_problem(picture, facts.size, pair.pts.name)
+    doubtful = doubt(points) if how.negative is None else None
+    if problem is not None:
+        return [problem if doubtful is None else f"{problem} {doubt_fix(doubtful)}"]
+    if facts.orientation != 1:
+        how.turned.append(pair.picture)
+    if doubtful is not None:
+        how.doubts.append(f"`{pair.pts}`: {doubt_fix(doubtful)}")
+    return picture
 
 
 def _attempt(read: Callable[[], T], problems: list[str]) -> T | None:
@@ -197,15 +274,15 @@ def _attempt(read: Callable[[], T], problems: list[str]) -> T | None:
         return None
 
 
-def _read_landmarks(path: Path, num_landmarks: int) -> NDArray[np.float64]:
-    landmarks = read_pts(path)
-    if len(landmarks) != num_landmarks:
+def _read_points(path: Path, num_landmarks: int) -> NDArray[np.float64]:
+    points = read_points(path)
+    if len(points) != num_landmarks:
         message = (
-            f"`{path}` must have {num_landmarks} points, but got {len(landmarks)}. "
+            f"`{path}` must have {num_landmarks} points, but got {len(points)}. "
             "Correct the file, or pass the `num_landmarks` of this data set."
         )
         raise DatasetError(message)
-    return landmarks
+    return points
 
 
 def geometry_problem(picture: AnnotatedPicture, size: tuple[int, int], source: str) -> str | None:

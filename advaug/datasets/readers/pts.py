@@ -8,51 +8,162 @@
     }
 
 The file counts pixels from 1 (the centre of the top left pixel is `1 1`); the library counts from
-0. The 1 is subtracted in `read_pts` and added in `write_pts`, and nowhere else.
+0. The 1 is subtracted in `read_pts` and added in `write_pts`, and nowhere else. Read as well are
+comments after `#` or `//`, a brace on the line of its neighbour, and a comma between x and y.
 """
 
 import os
-from collections.abc import Iterator
+import re
+import warnings
 from pathlib import Path
+from typing import Literal, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from advaug.base.files import whole_file
+from advaug.base.checks import check_choice
+from advaug.base.files import open_regular, write_whole
 from advaug.errors import DatasetError, ShapeError
 
-__all__ = ["read_pts", "write_pts"]
+__all__ = [
+    "Negative",
+    "PtsPoints",
+    "convert",
+    "doubt",
+    "doubt_fix",
+    "read_points",
+    "read_pts",
+    "warn_of_doubts",
+    "write_pts",
+]
 
+Negative = Literal["position", "occluded"]
+
+MAX_BYTES = 1_000_000  # of a `.pts` file: a thousand times what 68 points take
+FEW_NEGATIVE = 0.1  # part of the points that a face beyond the frame may well have negative
+SAME_PLACE = 3  # points in one place, which no annotator puts there
 _FIX = "Restore the file from the data set, or remove the picture and its `.pts`."
 
 
-def read_pts(path: str | os.PathLike[str]) -> NDArray[np.float64]:
+class PtsPoints(NamedTuple):
+    """The landmarks of a file whose negative numbers are marks.
+
+    Attributes:
+        landmarks: `(N, 2)` float64, x then y, in pixels, 0-based; zero where there is no position.
+        visible: `(N,)` bool; False where there is no position.
+        occluded: `(N,)` bool; True where something covers the landmark, or it has no position.
+    """
+
+    landmarks: NDArray[np.float64]
+    visible: NDArray[np.bool_]
+    occluded: NDArray[np.bool_]
+
+
+@overload
+def read_pts(path: str | os.PathLike[str]) -> NDArray[np.float64]: ...
+@overload
+def read_pts(
+    path: str | os.PathLike[str], *, negative: Literal["position"]
+) -> NDArray[np.float64]: ...
+@overload
+def read_pts(path: str | os.PathLike[str], *, negative: Literal["occluded"]) -> PtsPoints: ...
+def read_pts(
+    path: str | os.PathLike[str], *, negative: Negative | None = None
+) -> NDArray[np.float64] | PtsPoints:
     """Read the landmarks of one picture.
 
     Args:
         path: A `.pts` file. Its `n_points` is checked against the points where it is given.
+        negative: What a point with two negative numbers is. "position": a place beyond the
+            picture's top left corner, as in 300W. "occluded": `(-x, -y)` is at `(x, y)` and
+            covered, and `(-1, -1)` has no position, as in MERL-RAV. None is "position", with a
+            warning where it looks like marks.
 
     Returns:
-        `(N, 2)` float64, x then y, in pixels, 0-based.
+        `(N, 2)` float64, x then y, in pixels, 0-based; with "occluded" a `PtsPoints`.
 
     Raises:
         DatasetError: If the file is not a `.pts` file; the message names the file and the line.
+        ValueError: If `negative` is none of the above.
     """
+    if negative is not None:
+        check_choice("negative", negative, ("position", "occluded"))
     path = Path(path)
-    lines = _read_lines(path)
-    opening = next((i for i, line in enumerate(lines) if line.startswith("{")), None)
-    if opening is None:
-        message = f"`{path}` must have a line `{{` before its points, but got none. " + _FIX
-        raise DatasetError(message)
-    points = list(_points(path, lines, opening))
-    declared = _declared_count(path, lines[:opening])
+    points = read_points(path)
+    if negative == "occluded":
+        return _marked(points)
+    doubtful = doubt(points) if negative is None else None
+    if doubtful is not None:
+        warnings.warn(f"`{path}`: {doubt_fix(doubtful)}", stacklevel=2)
+    return points - 1
+
+
+def read_points(path: Path) -> NDArray[np.float64]:
+    """Read the numbers of a file as they are, 1-based: `(N, 2)`.
+
+    Raises:
+        DatasetError: If the file is not a `.pts` file.
+    """
+    header, body = _split(path, _read_lines(path))
+    points = [_point(path, number, line) for number, line in body]
+    declared = _declared_count(path, header)
     if declared is not None and declared != len(points):
         message = (
             f"`{path}` must list as many points as its header says, but got {len(points)} with "
             f"`n_points: {declared}`. Annotate what is missing or correct the header."
         )
         raise DatasetError(message)
-    return np.array(points, dtype=np.float64).reshape(-1, 2) - 1
+    return np.array(points, dtype=np.float64).reshape(-1, 2)
+
+
+def doubt(points: NDArray[np.float64]) -> str | None:
+    """Say what makes 1-based points look like marks rather than positions; None if nothing."""
+    negative = int((points < 0).all(axis=1).sum())
+    if negative > FEW_NEGATIVE * len(points):
+        return f"{negative} of {len(points)} points are negative"
+    _, counts = np.unique(points, axis=0, return_counts=True)
+    if len(points) and counts.max() >= SAME_PLACE:
+        return f"{counts.max()} of {len(points)} points lie in one place"
+    return None
+
+
+def convert(
+    points: NDArray[np.float64], negative: Negative | None
+) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
+    """Landmarks, 0-based, and `visible` of the points of a file; None where all are."""
+    if negative != "occluded":
+        return points - 1, None
+    marked = _marked(points)
+    return marked.landmarks, None if marked.visible.all() else marked.visible
+
+
+def doubt_fix(fact: str) -> str:
+    """The words of a doubt, with both ways out."""
+    return (
+        f"{fact[0].upper()}{fact[1:]}, read as positions. Pass `negative=\"occluded\"` where "
+        "`(-x, -y)` means covered and `(-1, -1)` means no position, or `negative=\"position\"` if "
+        "they are right."
+    )
+
+
+def warn_of_doubts(doubts: list[str], stacklevel: int) -> None:
+    """Warn once of all files whose points look like marks.
+
+    Args:
+        doubts: One for each file.
+        stacklevel: Of the line that made the data set, counted from here.
+    """
+    if doubts:
+        more = f" So have {len(doubts) - 1} other files." if len(doubts) > 1 else ""
+        warnings.warn(min(doubts) + more, stacklevel=stacklevel)
+
+
+def _marked(points: NDArray[np.float64]) -> PtsPoints:
+    missing = (points == -1).all(axis=1)
+    occluded = (points < 0).all(axis=1)
+    landmarks = np.where(occluded[:, None], -points, points) - 1
+    landmarks[missing] = 0
+    return PtsPoints(landmarks, ~missing, occluded)
 
 
 def write_pts(path: str | os.PathLike[str], landmarks: ArrayLike) -> None:
@@ -81,38 +192,49 @@ def write_pts(path: str | os.PathLike[str], landmarks: ArrayLike) -> None:
     # repr is the shortest text that reads back as the same number.
     rows = [f"{x!r} {y!r}" for x, y in (points + 1).tolist()]
     text = "\n".join(["version: 1", f"n_points: {len(rows)}", "{", *rows, "}", ""])
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_whole(path, text.encode())
 
 
 def _read_lines(path: Path) -> list[str]:
-    """Give the file's lines without the space around them."""
+    """Give the file's lines without comments and the space around them."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with open_regular(path) as file:
+            data = file.read(MAX_BYTES + 1)
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         message = f"`{path}` must be a text file, but got bytes that are none. " + _FIX
         raise DatasetError(message) from error
     except OSError as error:
         message = f"`{path}` must be a readable file, but got: {error.strerror}. " + _FIX
         raise DatasetError(message) from error
-    return [line.strip() for line in text.splitlines()]
+    if len(data) > MAX_BYTES:
+        message = f"`{path}` must be at most {MAX_BYTES} bytes long, but got more. " + _FIX
+        raise DatasetError(message)
+    return [re.split("#|//", line)[0].strip() for line in text.splitlines()]
 
 
-def _points(path: Path, lines: list[str], opening: int) -> Iterator[tuple[float, float]]:
-    """Give the points between the braces, still 1-based; blank lines are passed over."""
-    for number, line in enumerate(lines[opening + 1 :], start=opening + 2):
-        if line.startswith("}"):
-            return
-        if line:
-            yield _point(path, number, line)
+def _split(path: Path, lines: list[str]) -> tuple[list[str], list[tuple[int, str]]]:
+    """Give the lines before the points, and each line between the braces with its number."""
+    opening = next((i for i, line in enumerate(lines) if "{" in line), None)
+    if opening is None:
+        message = f"`{path}` must have a line `{{` before its points, but got none. " + _FIX
+        raise DatasetError(message)
+    before, _, after = lines[opening].partition("{")
+    body: list[tuple[int, str]] = []
+    for number, line in enumerate([after, *lines[opening + 1 :]], start=opening + 1):
+        text, end, _ = line.partition("}")
+        if text.strip():
+            body.append((number, text.strip()))
+        if end:
+            return [*lines[:opening], before.strip()], body
     message = f"`{path}` must end its points with a line `}}`, but got the end of the file. " + _FIX
     raise DatasetError(message)
 
 
 def _point(path: Path, number: int, line: str) -> tuple[float, float]:
-    """Read one line `x y`."""
+    """Read one line `x y`, or `x, y`."""
     try:
-        x, y = map(float, line.split())
+        x, y = map(float, line.replace(",", " ").split())
     except ValueError:
         x = y = float("nan")
     if not np.isfinite([x, y]).all():
@@ -129,7 +251,7 @@ def _declared_count(path: Path, header: list[str]) -> int | None:
         name, _, value = line.partition(":")
         if name.strip() != "n_points":
             continue
-        if not value.strip().isdecimal():
+        if not re.fullmatch("[0-9]{1,9}", value.strip()):
             message = (
                 f"`{path}`, line {number}, must be `n_points:` and a whole number, but got "
                 f"{line[:40]!r}. Correct the header."

@@ -4,12 +4,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from advaug.base.checks import check_choice
+from advaug.datasets.decoding import Decoding
 from advaug.datasets.pictures import CroppedPictures
 from advaug.datasets.readers.pairs import FilePair, check_pairs, find_pairs, report_problems
+from advaug.datasets.readers.pts import Negative
 
 __all__ = ["PtsFolder"]
 
@@ -26,6 +30,10 @@ class PtsFolder(CroppedPictures):
         num_landmarks: N, which every `.pts` file must have.
         boxes: Box of each picture's face, x_min, y_min, x_max, y_max in its pixels, 0-based, by
             its path relative to `root` (with `/`). None takes the tight box of the landmarks.
+        negative: What two negative numbers of a point mean, as for `read_pts`: with "occluded" a
+            landmark at (-1, -1) is not `visible`, and one at (-x, -y) is at (x, y). None warns
+            where many are.
+        decoding: What the picture files leave open: orientation, channels, white, the size limit.
         skip_broken: Leave broken files out, with one warning, instead of raising.
 
     Attributes:
@@ -44,16 +52,24 @@ class PtsFolder(CroppedPictures):
         image_size: int = 256,
         num_landmarks: int = 68,
         boxes: Mapping[str, ArrayLike] | None = None,
+        negative: Negative | None = None,
+        decoding: Decoding | None = None,
         skip_broken: bool = False,
     ) -> None:
+        if negative is not None:
+            check_choice("negative", negative, get_args(Negative), " or None")
         root = Path(root)
         pairs, problems = find_pairs(root)
         if boxes is not None:
             pairs, unboxed = _with_boxes(pairs, boxes, root)
             problems += unboxed
-        pictures, broken = check_pairs(pairs, num_landmarks)
+        pictures, broken = check_pairs(
+            pairs, num_landmarks, decoding=decoding, negative=negative
+        )
         report_problems(root, problems + broken, len(pictures), skip_broken=skip_broken)
-        super().__init__(pictures, image_size=image_size, num_landmarks=num_landmarks)
+        super().__init__(
+            pictures, image_size=image_size, num_landmarks=num_landmarks, decoding=decoding
+        )
 
 
 def _with_boxes(
