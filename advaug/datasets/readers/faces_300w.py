@@ -10,8 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
+
 from advaug.datasets.decoding import Decoding
 from advaug.datasets.pictures import Box, CroppedPictures
+from advaug.datasets.readers.mat import read_mat
 from advaug.datasets.readers.pairs import (
     FilePair,
     check_pairs,
@@ -178,24 +181,17 @@ def _read_boxes(path: Path) -> dict[str, Box]:
     The variable `bounding_boxes` is a row of cells, each a struct of `imgName`, `bb_detector` and
     `bb_ground_truth` (the tight box of the landmarks); boxes are `[xmin ymin xmax ymax]`, 1-based.
     """
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        message = (
-            f"scipy must be installed to read `{path}`, but got: {error}. Run "
-            '`pip install scipy`, or pass `boxes="landmarks"`.'
-        )
-        raise ImportError(message) from error
+    fix = 'Download it again, or pass `boxes="landmarks"`.'
+    rule = "be the organisers' file of boxes"
     boxes: dict[str, Box] = {}
     try:
-        for cell in loadmat(path)["bounding_boxes"].ravel():
-            record = cell.ravel()[0]
-            x_min, y_min, x_max, y_max = (record["bb_detector"].ravel().astype(float) - 1).tolist()
-            boxes[match_key(str(record["imgName"].item()))] = (x_min, y_min, x_max, y_max)
-    except Exception as error:  # scipy raises many kinds on a broken file
-        message = (
-            f"`{path}` must be the organisers' file of boxes, but got {type(error).__name__}: "
-            f'{error}. Download it again, or pass `boxes="landmarks"`.'
-        )
+        for record in read_mat(path, "bounding_boxes", rule=rule, fix=fix):
+            x_min, y_min, x_max, y_max = np.ravel(record["bb_detector"]).astype(float) - 1
+            box = (float(x_min), float(y_min), float(x_max), float(y_max))
+            boxes[match_key(str(record["imgName"]))] = box
+    except DatasetError:
+        raise
+    except (TypeError, KeyError, IndexError, ValueError, OverflowError) as error:  # another kind
+        message = f"`{path}` must {rule}, but got {type(error).__name__}: {error}. {fix}"
         raise DatasetError(message) from error
     return boxes

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from advaug.datasets.crop import square_box
 from advaug.datasets.decoding import Decoding
 from advaug.datasets.pictures import AnnotatedPicture, CroppedPictures
+from advaug.datasets.readers.mat import read_mat
 from advaug.datasets.readers.pairs import report_problems
 from advaug.datasets.readers.people import (
     ENLARGEMENT,
@@ -101,8 +102,8 @@ class Mpii(CroppedPictures):
         """Diagonal of each sample's head box, in pixels of the crops, for PCKh: `(P,)`.
 
         Raises:
-            DatasetError: If `annot/gt_valid.mat` is missing, or has not a box for each person of
-                `valid.json`; MPII's json has no head boxes itself.
+            DatasetError: If `annot/gt_valid.mat` is missing or damaged, or has not a finite box for each
+                person of `valid.json`; MPII's json has no head boxes itself.
         """
         path = self._annotations / f"gt_{self._split}.mat"
         boxes = _read_head_boxes(path)
@@ -111,6 +112,12 @@ class Mpii(CroppedPictures):
                 f"`{path}` must have `headboxes_src` of shape (2, 2, {self._num_entries}), a box "
                 f"for each person of `{self._split}.json`, but got {boxes.shape}. Download both "
                 "from the same place."
+            )
+            raise DatasetError(message)
+        if not np.isfinite(boxes[:, :, self._numbers]).all():
+            message = (
+                f"`{path}` must have finite `headboxes_src`, but got NaN or infinity. Download it "
+                "again."
             )
             raise DatasetError(message)
         diagonals = np.linalg.norm(boxes[1] - boxes[0], axis=0)[self._numbers]
@@ -155,16 +162,11 @@ def _read_person(images: Path, where: str, entry: Any) -> AnnotatedPicture | Non
 
 def _read_head_boxes(path: Path) -> NDArray[np.float64]:
     """Read `headboxes_src`: two corners, x and y, a person each."""
+    rule = "hold `headboxes_src`, which PCKh needs"
+    fix = "It comes with `valid.json`; put it beside."
+    held = read_mat(path, "headboxes_src", rule=rule, fix=fix)
     try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        message = f"scipy must be installed to read `{path}`, but got: {error}. Run "
-        raise ImportError(message + "`pip install scipy`.") from error
-    try:
-        return np.asarray(loadmat(path)["headboxes_src"], dtype=np.float64)
-    except Exception as error:  # scipy raises many kinds on a broken or missing file
-        message = (
-            f"`{path}` must hold `headboxes_src`, which PCKh needs, but got "
-            f"{type(error).__name__}: {error}. It comes with `valid.json`; put it beside."
-        )
+        return np.array(held, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        message = f"`{path}` must {rule}, but got {type(error).__name__}: {error}. {fix}"
         raise DatasetError(message) from error
