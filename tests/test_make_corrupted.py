@@ -127,7 +127,7 @@ def test_other_kinds_can_be_added_later(source, tmp_path):
 
 def test_a_killed_command_leaves_no_half_file_and_goes_on(source, tmp_path):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "advaug.cli", "corrupt", str(source), str(out)]
+    command = [sys.executable, "-m", "advaug", "corrupt", str(source), str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not list(out.glob("*/*/*.png")) and time.monotonic() < deadline:

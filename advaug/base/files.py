@@ -111,9 +111,9 @@ def locked_folder(folder: Path) -> Iterator[None]:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what a killed process was writing; only under a lock, or a running one loses it."""
-    for path in folder.rglob(".*.tmp"):
-        if _LEFTOVER.fullmatch(path.name) and path.is_file():
-            path.unlink(missing_ok=True)
+    for parent, _, names in os.walk(folder):
+        for name in filter(_LEFTOVER.fullmatch, names):
+            Path(parent, name).unlink(missing_ok=True)
 
 
 def is_own(path: Path) -> bool:

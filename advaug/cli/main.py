@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments after the program's name; None takes those of the process.
 
     Returns:
-        The exit status: 0, or 2 after an error, whose message stands on stderr.
+        The exit status: 0, 2 after an error, whose message stands on stderr, or 130 after Ctrl-C.
     """
     parser = argparse.ArgumentParser(
         prog="advaug", description="Sample-adaptive adversarial training for landmark detectors."
@@ -38,4 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         say(f"advaug: {error}", to_stderr=True)
         return 2
+    except KeyboardInterrupt:
+        say("advaug: stopped. Run the same command again to go on.", to_stderr=True)
+        return 130  # as shells have it: 128 and the number of the signal
     return 0

@@ -8,4 +8,5 @@ __all__ = ["say"]
 def say(line: str, *, to_stderr: bool = False) -> None:
     """Print one line."""
     stream = sys.stderr if to_stderr else sys.stdout
-    stream.write(line + "\n")
+    # A file's name may have bytes that are no text.
+    stream.write(line.encode(errors="backslashreplace").decode() + "\n")

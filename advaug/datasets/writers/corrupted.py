@@ -19,7 +19,9 @@ from advaug.augment.corruptions import (
     check_severities,
     corrupt,
 )
+from advaug.base.files import locked_folder, remove_leftovers
 from advaug.datasets.crop import SquareCrop
+from advaug.datasets.decoding import Decoding
 from advaug.datasets.readers.pairs import report_problems
 from advaug.datasets.writers.copies import (
     FaceFile,
@@ -40,6 +42,7 @@ def make_corrupted(
     kinds: Sequence[str] = tuple(CORRUPTIONS),
     severities: Sequence[int] = SEVERITIES,
     seed: int = 0,
+    decoding: Decoding | None = None,
     skip_broken: bool = False,
 ) -> int:
     """Corrupt every face of a folder of pictures with `.pts` files (68 points).
@@ -50,7 +53,8 @@ def make_corrupted(
     crop, whose side is the diagonal of the landmarks' box. A copy follows from the picture, its
     landmarks, its path relative to `source` and `seed`, so neither order nor company matters.
 
-    Every file is replaced whole. A second call makes what is missing, other kinds included.
+    Every file is replaced whole. A second call makes what is missing or damaged, other kinds
+    included.
 
     Args:
         source: The folder to read, at any depth.
@@ -58,6 +62,7 @@ def make_corrupted(
         kinds: Names of `advaug.augment.corruptions.CORRUPTIONS`.
         severities: From 1 to 5.
         seed: Of the whole set; 0 or more.
+        decoding: What the picture files leave open: orientation, white, the size limit.
         skip_broken: Leave broken pictures out, with one warning, instead of raising.
 
     Returns:
@@ -65,37 +70,39 @@ def make_corrupted(
 
     Raises:
         DatasetError: If any file of `source` is broken (the message lists all of them), or if a
-            folder of `destination` holds something else than the same settings' pictures.
+            folder of `destination` holds something else than the same settings' pictures, or if
+            another process is writing there.
+        OSError: If the disk is full.
         ValueError: For an unknown kind or severity, a negative seed, or a destination within the
             source.
     """
     source, destination = Path(source), Path(destination)
     check_kinds(kinds)
     check_severities(severities)
-    check_folders(source, destination, seed)
+    decoding = decoding or Decoding()
+    more = check_folders(source, destination, seed, decoding)
     folders = [(kind, severity) for kind in kinds for severity in severities]
+    settings = {each: _settings(*each, seed) | more for each in folders}
     # All of them are looked into before any is written.
-    known = {
-        (kind, severity): known_pictures(
-            _folder(destination, kind, severity), _settings(kind, severity, seed)
-        )
-        for kind, severity in folders
-    }
-    faces, problems = read_faces(source)
+    for each in folders:
+        known_pictures(_folder(destination, *each), settings[each])
+    faces, problems = read_faces(source, decoding)
     report_problems(source, problems, len(faces), skip_broken=skip_broken)
     entries = [(face, face.entry(seed_of(face.name, seed))) for face in faces]
-    return sum(
-        write_copies(
-            _folder(destination, kind, severity),
-            _settings(kind, severity, seed),
-            known[kind, severity],
-            entries,
-            lambda face, image, kind=kind, severity=severity: _corrupted(
-                image, face, kind, severity, seed_of(face.name, seed)
-            ),
+    with locked_folder(destination):
+        remove_leftovers(destination)
+        return sum(
+            write_copies(
+                _folder(destination, kind, severity),
+                settings[kind, severity],
+                entries,
+                lambda face, image, kind=kind, severity=severity: _corrupted(
+                    image, face, kind, severity, seed_of(face.name, seed)
+                ),
+                decoding,
+            )
+            for kind, severity in folders
         )
-        for kind, severity in folders
-    )
 
 
 def _folder(destination: Path, kind: str, severity: int) -> Path:

@@ -6,6 +6,8 @@ from pathlib import Path
 from PIL import Image
 
 from advaug.augment.masks import RENDERER_VERSION, STYLES, draw_style, render_mask
+from advaug.base.files import locked_folder, remove_leftovers
+from advaug.datasets.decoding import Decoding
 from advaug.datasets.readers.pairs import report_problems
 from advaug.datasets.writers.copies import (
     FaceFile,
@@ -25,6 +27,7 @@ def make_masked(
     *,
     style: str | None = None,
     seed: int = 0,
+    decoding: Decoding | None = None,
     skip_broken: bool = False,
 ) -> int:
     """Mask every face of a folder of pictures with `.pts` files (68 points).
@@ -34,13 +37,15 @@ def make_masked(
     and the seed, style and size of every picture. A picture's mask follows from its pixels, its
     landmarks, its path relative to `source` and `seed`, so neither order nor company matters.
 
-    Every file is replaced whole. A second call with the same settings makes what is missing.
+    Every file is replaced whole. A second call with the same settings makes what is missing or
+    damaged.
 
     Args:
         source: The folder to read, at any depth.
         destination: The folder to write: a new or empty one, or an earlier call's.
         style: One of `advaug.augment.masks.STYLES`; None draws one for each picture.
         seed: Of the whole set; 0 or more.
+        decoding: What the picture files leave open: orientation, white, the size limit.
         skip_broken: Leave broken pictures out, with one warning, instead of raising.
 
     Returns:
@@ -48,16 +53,19 @@ def make_masked(
 
     Raises:
         DatasetError: If any file of `source` is broken (the message lists all of them), or if
-            `destination` holds something else than the same settings' pictures.
+            `destination` holds something else than the same settings' pictures or is being written
+            by another process.
+        OSError: If the disk is full.
         ValueError: For an unknown style, a negative seed, or a destination within the source.
     """
     source, destination = Path(source), Path(destination)
     if style is not None and style not in STYLES:
         message = f"`style` must be one of {', '.join(STYLES)}, but got {style!r}. Choose one."
         raise ValueError(message)
-    check_folders(source, destination, seed)
+    decoding = decoding or Decoding()
     settings = {"renderer": RENDERER_VERSION, "seed": seed, "style": style}
-    known = known_pictures(destination, settings)
+    settings |= check_folders(source, destination, seed, decoding)
+    known_pictures(destination, settings)  # refused before all of the source is read
 
     def style_of(face: FaceFile) -> str:
         return style or draw_style(seed_of(face.name, seed))
@@ -66,7 +74,9 @@ def make_masked(
         own = seed_of(face.name, seed)
         return render_mask(image, face.picture.landmarks, style=style_of(face), seed=own)
 
-    faces, problems = read_faces(source)
+    faces, problems = read_faces(source, decoding)
     report_problems(source, problems, len(faces), skip_broken=skip_broken)
     entries = [(face, face.entry(seed_of(face.name, seed), style=style_of(face))) for face in faces]
-    return write_copies(destination, settings, known, entries, mask)
+    with locked_folder(destination):
+        remove_leftovers(destination)
+        return write_copies(destination, settings, entries, mask, decoding)
