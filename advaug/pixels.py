@@ -1,5 +1,6 @@
 """How the caller's detector wants its pictures."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,8 @@ from torch import Tensor
 from advaug.base.shapes import vector
 
 __all__ = ["PixelSpec"]
+
+LARGEST = 1.5  # of a mean or std of pictures in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -26,15 +29,21 @@ class PixelSpec:
     std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raise where mean and std do not belong together."""
+        """Raise where mean and std do not belong together or are in 0..255."""
         if len(self.mean) != len(self.std):
             msg = (
                 f"`std` must have one value for each of the {len(self.mean)} of `mean`, but got "
                 f"{len(self.std)}."
             )
             raise ValueError(msg)
-        if any(value <= 0 for value in self.std):
-            msg = f"`std` must be positive, but got {self.std}."
+        if not all(0 < value < math.inf for value in self.std):
+            msg = f"`std` must be positive, but got {self.std}. Leave both out for the identity."
+            raise ValueError(msg)
+        if any(abs(value) > LARGEST for value in (*self.mean, *self.std)):
+            msg = (
+                f"`mean` and `std` must be those of pictures in [0, 1], but got {self.mean} and "
+                f"{self.std}, which are in 0..255. Pass PixelSpec.from_255({self.mean}, {self.std})."
+            )
             raise ValueError(msg)
 
     @classmethod

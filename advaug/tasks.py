@@ -112,6 +112,7 @@ class CoordinateTask:
             raise ValueError(msg)
         self.normalizer = normalizer
         self.output = output
+        self._in_pixels = False  # until the first batch has been looked at
 
     def error(self, output: Any, target: Any) -> Tensor:  # noqa: ANN401 # adapters take anything
         r"""Mean normalised distance, summed over the steps.
@@ -135,12 +136,16 @@ class CoordinateTask:
 
         Raises:
             ShapeError: If the target is not `(B, N, 2)` with a fitting `visible`.
+            ValueError: If the first target with two visible landmarks is not in pixels.
         """
         landmarks, visible = split_target(target)
         if landmarks.ndim != 3 or landmarks.shape[-1] != 2:
             msg = f"`target` must be landmarks (B, N, 2), but got {tuple(landmarks.shape)}."
             raise ShapeError(msg)
-        return encode_heatmaps(widen(landmarks), size, visible=visible)
+        heatmaps = encode_heatmaps(widen(landmarks), size, visible=visible)
+        if not self._in_pixels and not torch.compiler.is_compiling():
+            self._in_pixels = _check_unit(landmarks, visible, size)
+        return heatmaps
 
     def _normaliser(self, landmarks: Tensor, visible: Tensor | None) -> Tensor:
         """`(B,)`: the size of each sample in pixels, at least one."""
@@ -161,6 +166,31 @@ class CoordinateTask:
         # Where the pair cannot be measured the box must do.
         both = visible[:, first].to(torch.bool) & visible[:, second].to(torch.bool)
         return torch.where(both, distance, box)
+
+
+@torch.no_grad()
+def _check_unit(landmarks: Tensor, visible: Tensor | None, size: tuple[int, int]) -> bool:
+    """Raise where all landmarks are in [0, 1] or [-1, 1]; False where there are none to tell by.
+
+    Reads values back from the device: one synchronisation, for the first batch only.
+    """
+    shown = landmarks if visible is None else landmarks[visible.to(torch.bool)]
+    if shown.numel() < 4:  # a single landmark may well be the corner pixel
+        return False
+    low, high = shown.min().item(), shown.max().item()
+    if low < -1 or high > 1:
+        return True
+    height, width = size
+    size_text = f"torch.tensor([{width}, {height}], device=landmarks.device)"
+    unit, fix = "[0, 1]", f"landmarks * {size_text}"
+    if low < 0:
+        unit, fix = "[-1, 1]", f"(landmarks + 1) / 2 * {size_text}"
+    msg = (
+        f"`target` must be in pixels of the picture, but got landmarks from {low:.4g} to "
+        f"{high:.4g}, as in {unit}. Pass `{fix}`, and bring the detector's output to the same unit "
+        "with `CoordinateTask(output=...)`."
+    )
+    raise ValueError(msg)
 
 
 def _box_size(landmarks: Tensor, visible: Tensor | None) -> Tensor:

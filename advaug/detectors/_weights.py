@@ -10,9 +10,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from advaug.base.files import whole_file
+from advaug.base.files import write_whole
 
 __all__ = ["SavedModule"]
+
+# A file of weights describes an architecture. It must not choose another file to read, or a server.
+NOT_FROM_FILES = ("pretrained",)
 
 
 class SavedModule(nn.Module):
@@ -37,8 +40,7 @@ class SavedModule(nn.Module):
         data = save(
             tensors, {"format": _format(type(self)), "arguments": json.dumps(self.arguments)}
         )
-        with whole_file(path) as temporary:
-            temporary.write_bytes(data)
+        write_whole(path, data)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], map_location: str | torch.device = "cpu") -> Self:
@@ -53,13 +55,14 @@ class SavedModule(nn.Module):
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If the file is not one of `save`.
+            ValueError: If the file is not one of `save`, or sets an argument that `save` writes to
+                no file.
         """
         arguments, tensors = _read(Path(path), cls)
         try:
             network = cls._blank(arguments)
             network.load_state_dict(tensors, assign=True)
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
             raise _not_ours(path, cls, "weights that do not fit their architecture") from error
         return network.to(map_location)
 
@@ -76,6 +79,8 @@ def _format(owner: type[SavedModule]) -> str:
 
 def _read(path: Path, owner: type[SavedModule]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the architecture and the weights in a file of `save`."""
+    if path.exists() and not path.is_file():
+        raise _not_ours(path, owner, "a folder, a pipe or a device")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -84,7 +89,21 @@ def _read(path: Path, owner: type[SavedModule]) -> tuple[dict[str, Any], dict[st
         raise _not_ours(path, owner, "no safetensors file") from error
     if metadata.get("format") != _format(owner):
         raise _not_ours(path, owner, f"the format {metadata.get('format')!r}")
-    return json.loads(metadata["arguments"]), tensors
+    return _arguments(path, owner, metadata.get("arguments")), tensors
+
+
+def _arguments(path: Path, owner: type[SavedModule], text: str | None) -> dict[str, Any]:
+    """Arguments that describe an architecture, and do nothing else."""
+    try:
+        arguments: Any = json.loads(text or "")
+    except (ValueError, RecursionError) as error:
+        raise _not_ours(path, owner, "arguments that are no json") from error
+    if not isinstance(arguments, dict):
+        raise _not_ours(path, owner, "arguments that are no dict")
+    forbidden = [name for name in NOT_FROM_FILES if name in arguments]
+    if forbidden:
+        raise _not_ours(path, owner, f"the argument {forbidden[0]!r}, which no file may set,")
+    return arguments
 
 
 def _not_ours(path: str | os.PathLike[str], owner: type[SavedModule], fact: str) -> ValueError:

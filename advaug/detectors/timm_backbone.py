@@ -6,10 +6,12 @@ The only file that imports timm, which brings torchvision along.
 import difflib
 import math
 import os
+import pickle
 from typing import Any, Self
 
 import timm
 import torch
+from safetensors import SafetensorError
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
@@ -43,7 +45,8 @@ class TimmHeatmapNet(SavedModule):
         backbone: A name of timm, such as "resnet18" or "vit_small_patch16_224.dino".
         num_landmarks: N, the number of heatmaps.
         pretrained: True loads the backbone's weights by timm's own mechanism, from its cache or
-            the network; a path loads them from a file of timm's.
+            the network; a path loads them from a file of timm's, safetensors or one of PyTorch's
+            that holds tensors and nothing that would run.
         width: Channels of the head; divisible by 8.
         out_stride: Pixels of the picture per pixel of the heatmaps.
         image_size: Side of the pictures, for backbones that are built for one size, such as a ViT;
@@ -58,6 +61,7 @@ class TimmHeatmapNet(SavedModule):
         ValueError: If timm has no such backbone (the message names the closest ones), if it cannot
             give features, or if an argument is out of its range.
         OSError: If pretrained weights cannot be had; the message names the ways out.
+        ValueError: If a file of weights holds anything but tensors.
 
     Shape:
         - images: `(B, 3, H, W)`, H and W divisible by `size_divisor`
@@ -241,17 +245,16 @@ def _create(
     backbone: str, fixed_size: int | None, pretrained: bool | str | os.PathLike[str]
 ) -> nn.Module:
     """The backbone, giving features, with its pretrained weights where they are asked for."""
-    file = None if isinstance(pretrained, bool) else {"file": os.fspath(pretrained)}
-    if file is not None and not os.path.isfile(file["file"]):
-        msg = f"`pretrained` must be True, False or a file of weights, but got {file['file']!r}."
-        raise FileNotFoundError(msg)
+    overlay = None
+    if not isinstance(pretrained, bool):
+        overlay = {"state_dict": _read_weights(os.fspath(pretrained))}
     try:
         return timm.create_model(
             backbone,
             features_only=True,
             img_size=fixed_size,
             pretrained=pretrained is not False,
-            pretrained_cfg_overlay=file,
+            pretrained_cfg_overlay=overlay,
         )
     except OSError as error:
         msg = (
@@ -261,3 +264,18 @@ def _create(
             "file of weights, `pretrained=path`; or start from random weights, `pretrained=False`."
         )
         raise OSError(msg) from error
+
+
+def _read_weights(path: str) -> dict[str, Tensor]:
+    """Read a file of timm's. Older versions of timm let it run code: here it never may."""
+    if not os.path.isfile(path):
+        msg = f"`pretrained` must be True, False or a file of weights, but got {path!r}."
+        raise FileNotFoundError(msg)
+    try:
+        return timm.models.load_state_dict(path, weights_only=True)
+    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, TypeError) as error:
+        msg = (
+            f"`pretrained` must be a file that holds tensors only, but got {path!r}: "
+            f"{str(error).splitlines()[0][:200]} Save its `state_dict()` with safetensors."
+        )
+        raise ValueError(msg) from error
