@@ -178,8 +178,8 @@ def _check_unit(landmarks: Tensor, visible: Tensor | None, size: tuple[int, int]
     if shown.numel() < 4:  # a single landmark may well be the corner pixel
         return False
     low, high = shown.min().item(), shown.max().item()
-    if low < -1 or high > 1:
-        return True
+    if not (-1 <= low and high <= 1):  # `not`, for NaN, which others refuse
+        return low < -1 or high > 1
     height, width = size
     size_text = f"torch.tensor([{width}, {height}], device=landmarks.device)"
     unit, fix = "[0, 1]", f"landmarks * {size_text}"

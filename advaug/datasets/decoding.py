@@ -211,7 +211,8 @@ def _scaled(image: Image.Image, white: float | None) -> Image.Image:
     known = float(2 ** _bits(tags.get(_BITS, 16)) - 1) if whole else 1.0
     top = known if white is None else float(white)
     low, high = float(levels.min()), float(levels.max())
-    if not (low >= -1e-3 * top and high <= (1 + 1e-3) * top):  # `not`, for NaN
+    slack = 0.0 if whole else 1e-3 * top  # of a resize in floating point
+    if not (low >= -slack and high <= top + slack):  # `not`, for NaN
         kind = "whole numbers" if whole else "floating point"
         msg = (
             f"have values from 0 to {top:g}, its white, but got {kind} from {low:g} to {high:g}. "
