@@ -174,9 +174,7 @@ _OTHER |= {f"{end}{side}": f"{end}{_OTHER[side]}" for side in "lr" for end in "f
 _WORDS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 
-def _pairs_given(
-    names: Sequence[str], pairs: Sequence[tuple[str, str]]
-) -> list[tuple[int, int]]:
+def _pairs_given(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
     unknown = [name for pair in pairs for name in pair if name not in names]
     flat = [name for pair in pairs for name in pair]
     if unknown or len(set(flat)) < len(flat):
@@ -216,9 +214,7 @@ def _counterparts(name: str) -> tuple[bool, list[str]]:
             lowered = _swapped(lowered, word.span(), _OTHER[word.group().lower()])
         return True, [lowered]
     letters = [word for word in words if word.group().lower() in _OTHER]
-    candidates = [
-        _swapped(lowered, word.span(), _OTHER[word.group().lower()]) for word in letters
-    ]
+    candidates = [_swapped(lowered, word.span(), _OTHER[word.group().lower()]) for word in letters]
     sure = any(_stands_apart(name, word) for word in letters if len(word.group()) == 1)
     for syllable in re.finditer("left|right", lowered):
         candidates.append(_swapped(lowered, syllable.span(), _OTHER[syllable.group()]))

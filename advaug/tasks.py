@@ -72,7 +72,7 @@ class HeatmapTask:
             ShapeError: If the target is not `(B, N, h, w)` with a fitting `visible`.
         """
         heatmaps, visible = split_target(target)
-        if heatmaps.ndim != 4:
+        if heatmaps.ndim != 4 or heatmaps.shape[1] == 0:
             msg = f"`target` must be heatmaps (B, N, h, w), but got {tuple(heatmaps.shape)}."
             raise ShapeError(msg)
         if visible is not None:
@@ -139,7 +139,7 @@ class CoordinateTask:
             ValueError: If the first target with two visible landmarks is not in pixels.
         """
         landmarks, visible = split_target(target)
-        if landmarks.ndim != 3 or landmarks.shape[-1] != 2:
+        if landmarks.ndim != 3 or landmarks.shape[-1] != 2 or landmarks.shape[1] == 0:
             msg = f"`target` must be landmarks (B, N, 2), but got {tuple(landmarks.shape)}."
             raise ShapeError(msg)
         heatmaps = encode_heatmaps(widen(landmarks), size, visible=visible)
@@ -178,7 +178,7 @@ def _check_unit(landmarks: Tensor, visible: Tensor | None, size: tuple[int, int]
     if shown.numel() < 4:  # a single landmark may well be the corner pixel
         return False
     low, high = shown.min().item(), shown.max().item()
-    if not (-1 <= low and high <= 1):  # `not`, for NaN, which others refuse
+    if not (low >= -1 and high <= 1):  # `not`, for NaN, which others refuse
         return low < -1 or high > 1
     height, width = size
     size_text = f"torch.tensor([{width}, {height}], device=landmarks.device)"

@@ -23,6 +23,7 @@ __all__ = [
 
 LOCK = ".advaug.lock"
 _LEFTOVER = re.compile(r"\.[0-9a-f]{32}\.tmp")
+_MORE_SPACE = "Free some space or choose another disk, then run the same again to go on"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -39,17 +40,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     # Not made of the name itself, which may be as long as the file system allows.
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
-        yield temporary
-        _flush(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno not in _NO_SPACE:
-            raise
-        message = (
-            f"{error.strerror}: nothing was written under this name. Free some space or choose "
-            "another disk, then run the same again to go on"
-        )
-        raise OSError(error.errno, message, os.fspath(path)) from error
+        with _explained(path):
+            yield temporary
+            _flush(temporary)
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -94,8 +88,10 @@ def locked_folder(folder: Path) -> Iterator[None]:
 
     Raises:
         DatasetError: If another process holds the lock.
+        OSError: If the disk is full, with what to do about it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with _explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     release = _lock(folder)
     if release is None:
         message = (
@@ -104,7 +100,8 @@ def locked_folder(folder: Path) -> Iterator[None]:
         )
         raise DatasetError(message)
     try:
-        yield
+        with _explained(folder):
+            yield
     finally:
         release()
 
@@ -122,6 +119,18 @@ def is_own(path: Path) -> bool:
 
 
 _BINARY = getattr(os, "O_BINARY", 0)  # of Windows
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Say what to do where a disk is full; once, however many of these are around."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_SPACE or _MORE_SPACE in str(error):
+            raise
+        message = f"{error.strerror}: nothing was written under this name. {_MORE_SPACE}"
+        raise OSError(error.errno, message, os.fspath(path)) from error
 
 
 def _lock(folder: Path) -> Callable[[], None] | None:

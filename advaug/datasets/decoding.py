@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from advaug.base.checks import check_choice
@@ -161,7 +160,11 @@ def decode(image: Image.Image, decoding: Decoding, orientation: int | None = Non
     upright = decoding.orientation == "exif"
     pixels = _scaled(image, decoding.white) if _is_wide(image) else _plain(image)
     if cut_to_8_bits:
-        _refuse_dark(max(high for _, high in _extrema(pixels)), 255, "Convert it to 8 bits with the right white")
+        _refuse_dark(
+            max(high for _, high in _extrema(pixels)),
+            255,
+            "Convert it to 8 bits with the right white",
+        )
     if tag != 1 and upright != already_turned:
         turn = _TURNS[tag] if upright else _BACK.get(tag, _TURNS[tag])
         pixels = pixels.transpose(turn)

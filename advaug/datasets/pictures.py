@@ -27,9 +27,7 @@ Box = tuple[float, float, float, float]
 _FACE_SCHEMES = {s.num_landmarks: s for s in SCHEMES.values() if s.eye_corners is not None}
 
 
-def read_picture(
-    path: str | os.PathLike[str], decoding: Decoding | None = None
-) -> Image.Image:
+def read_picture(path: str | os.PathLike[str], decoding: Decoding | None = None) -> Image.Image:
     """Read a picture as 8-bit RGB or grey, whatever its file holds.
 
     Palette, CMYK, 16-bit and floating-point pictures are converted; an alpha channel is dropped.
@@ -48,9 +46,7 @@ def read_picture(
         return decode(image, decoding)
 
 
-def picture_size(
-    path: str | os.PathLike[str], decoding: Decoding | None = None
-) -> tuple[int, int]:
+def picture_size(path: str | os.PathLike[str], decoding: Decoding | None = None) -> tuple[int, int]:
     """Give (width, height) of a picture, having decoded it to the end.
 
     Raises:
@@ -118,9 +114,7 @@ class CroppedPictures(Dataset[LandmarkSample]):
         with opened(picture.path, self._decoding) as image:
             whole = decode(image, self._decoding)
         _require_size(picture, whole)
-        pixels, landmarks = crop_sample(
-            whole, picture.landmarks, picture.box, self._image_size
-        )
+        pixels, landmarks = crop_sample(whole, picture.landmarks, picture.box, self._image_size)
         # In NumPy: torch would wake its threads, which costs more than it saves on one picture.
         image = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
         return LandmarkSample(torch.from_numpy(image), *self._seen(picture, landmarks))

@@ -159,9 +159,7 @@ def _is_records(value: Any) -> bool:  # noqa: ANN401 # from json
     return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 
-def _categories(
-    path: Path, records: list[Record]
-) -> tuple[list[str], dict[Id, tuple[Id, bool]]]:
+def _categories(path: Path, records: list[Record]) -> tuple[list[str], dict[Id, tuple[Id, bool]]]:
     """Give the keypoints' names, and by canonical id the id and whether it has keypoints."""
     found = {_names_of(each) for each in records} - {()}
     if len(found) != 1:
@@ -273,7 +271,9 @@ def _annotation(
     needed = bool(keypoints.any()) and not crowd
     box = _box(where, record.get("bbox"), needed=needed)
     area = _area(where, record.get("area"), box, needed=needed)
-    return CocoAnnotation(record["id"], category[1], image, category[0], crowd, keypoints, box, area)
+    return CocoAnnotation(
+        record["id"], category[1], image, category[0], crowd, keypoints, box, area
+    )
 
 
 def _keypoints(where: str, given: Any, count: int) -> NDArray[np.float64]:  # noqa: ANN401 # from json

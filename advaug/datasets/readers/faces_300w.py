@@ -94,9 +94,7 @@ class Faces300W(CroppedPictures):
             problems += unpaired + unboxed
         pictures, broken = check_pairs(pairs, num_landmarks=68, decoding=decoding)
         report_problems(root, problems + broken, len(pictures), skip_broken=skip_broken)
-        super().__init__(
-            pictures, image_size=image_size, num_landmarks=68, decoding=decoding
-        )
+        super().__init__(pictures, image_size=image_size, num_landmarks=68, decoding=decoding)
 
 
 def _require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

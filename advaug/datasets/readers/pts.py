@@ -140,8 +140,8 @@ def convert(
 def doubt_fix(fact: str) -> str:
     """The words of a doubt, with both ways out."""
     return (
-        f"{fact[0].upper()}{fact[1:]}, read as positions. Pass `negative=\"occluded\"` where "
-        "`(-x, -y)` means covered and `(-1, -1)` means no position, or `negative=\"position\"` if "
+        f'{fact[0].upper()}{fact[1:]}, read as positions. Pass `negative="occluded"` where '
+        '`(-x, -y)` means covered and `(-1, -1)` means no position, or `negative="position"` if '
         "they are right."
     )
 
@@ -159,8 +159,8 @@ def warn_of_doubts(doubts: list[str], stacklevel: int) -> None:
 
 
 def _marked(points: NDArray[np.float64]) -> PtsPoints:
-    missing = (points == -1).all(axis=1)
-    occluded = (points < 0).all(axis=1)
+    missing: NDArray[np.bool_] = np.all(points == -1, axis=1)
+    occluded: NDArray[np.bool_] = np.all(points < 0, axis=1)
     landmarks = np.where(occluded[:, None], -points, points) - 1
     landmarks[missing] = 0
     return PtsPoints(landmarks, ~missing, occluded)

@@ -49,9 +49,7 @@ class FaceFile:
         return {"seed": seed, **more, "width": width, "height": height}
 
 
-def check_folders(
-    source: Path, destination: Path, seed: int, decoding: Decoding
-) -> dict[str, Any]:
+def check_folders(source: Path, destination: Path, seed: int, decoding: Decoding) -> dict[str, Any]:
     """Raise on a negative seed or grey, or where the next call would copy the copies again.
 
     Returns:
