@@ -216,11 +216,10 @@ def _counterparts(name: str) -> tuple[bool, list[str]]:
     letters = [word for word in words if word.group().lower() in _OTHER]
     candidates = [_swapped(lowered, word.span(), _OTHER[word.group().lower()]) for word in letters]
     sure = any(_stands_apart(name, word) for word in letters if len(word.group()) == 1)
-    for syllable in re.finditer("left|right", lowered):
-        candidates.append(_swapped(lowered, syllable.span(), _OTHER[syllable.group()]))
-    for place in (0, len(lowered) - 1):  # "lhip", "eyeR" in small letters
-        if lowered[place : place + 1] in ("l", "r"):
-            candidates.append(_swapped(lowered, (place, place + 1), _OTHER[lowered[place]]))
+    syllables = [(found.span(), found.group()) for found in re.finditer("left|right", lowered)]
+    ends = [((0, 1), lowered[:1]), ((len(lowered) - 1, len(lowered)), lowered[-1:])]
+    syllables += [end for end in ends if end[1] in ("l", "r")]  # "lhip", "eyer"
+    candidates += [_swapped(lowered, span, _OTHER[side]) for span, side in syllables]
     # "leftear": at the start it is the word, elsewhere it may be a part of one.
     return sure or lowered.startswith(("left", "right")), candidates
 

@@ -129,8 +129,8 @@ def opened(path: str | os.PathLike[str], decoding: Decoding) -> Iterator[Image.I
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         message = (
-            f"`{os.fspath(path)}` must have at most {decoding.max_pixels} pixels, but got: {error}. "
-            "Make it smaller, or pass `decoding=Decoding(max_pixels=...)`; above "
+            f"`{os.fspath(path)}` must have at most {decoding.max_pixels} pixels, but got: "
+            f"{error}. Make it smaller, or pass `decoding=Decoding(max_pixels=...)`; above "
             f"{PILLOW_LIMIT}, set `PIL.Image.MAX_IMAGE_PIXELS = None` too."
         )
         raise DatasetError(message) from error

@@ -100,8 +100,8 @@ class Mpii(CroppedPictures):
         """Diagonal of each sample's head box, in pixels of the crops, for PCKh: `(P,)`.
 
         Raises:
-            DatasetError: If `annot/gt_valid.mat` is missing or damaged, or has not a finite box for each
-                person of `valid.json`; MPII's json has no head boxes itself.
+            DatasetError: If `annot/gt_valid.mat` is missing or damaged, or has not a finite box
+                for each person of `valid.json`; MPII's json has no head boxes itself.
         """
         path = self._annotations / f"gt_{self._split}.mat"
         boxes = _read_head_boxes(path)

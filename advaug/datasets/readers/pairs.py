@@ -76,7 +76,7 @@ def find_pairs(root: Path) -> tuple[list[FilePair], list[str]]:
     pairs = [_pair(files) for files in stems.values() if _is_pair(files)]
     # What has no partner of exactly its name may have one that differs in spaces.
     loose: defaultdict[tuple[str, str], list[Path]] = defaultdict(list)
-    for (folder, stem), files in stems.items():
+    for (folder, _), files in stems.items():
         if not _is_pair(files):
             loose[folder, match_key(files[0].name)] += files
     pairs += [_pair(files) for files in loose.values() if _is_pair(files)]

@@ -75,8 +75,8 @@ def path_below(root: Path, where: str, name: Any) -> Path:  # noqa: ANN401 # fro
     absolute = PurePosixPath(name).is_absolute() or bool(PureWindowsPath(name).anchor)
     if absolute or os.path.normpath(name).split(os.sep)[0] == os.pardir:
         message = (
-            f"{where} must be a file below `{root}`, but got {shown(name)}. Put the pictures there, "
-            "or a link to their folder, and write the names from there."
+            f"{where} must be a file below `{root}`, but got {shown(name)}. Put the pictures "
+            "there, or a link to their folder, and write the names from there."
         )
         raise DatasetError(message)
     return root / name
