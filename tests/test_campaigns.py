@@ -1,4 +1,4 @@
-"""A seeded tenth of each campaign of `tests/campaigns`; its docs page has the counts of the whole."""
+"""A seeded tenth of each campaign; the page on robustness has the counts of the whole."""
 
 import pytest
 from campaigns import bad_batches, damaged_inputs, full_disks, kills
