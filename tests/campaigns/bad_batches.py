@@ -82,7 +82,7 @@ TARGETS: dict[str, Change] = {
 
 
 def one(draw: random.Random) -> tuple[str, str | None]:
-    """One batch; give what became of it, and the words for an exception of another kind."""
+    """One batch; give what became of it, and where it was broken if that is not as promised."""
     kind = draw.choice(("heatmap", "coordinate"))
     task, images, target = task_and_batch(kind, seed=draw.randrange(100))
     detector = HeatmapToy(dropout=0.0) if kind == "heatmap" else CoordinateToy(dropout=0.0)
@@ -90,36 +90,39 @@ def one(draw: random.Random) -> tuple[str, str | None]:
     if draw.random() < 0.5:
         adversary(detector, images, target).backward()
     twin, other = copy.deepcopy(adversary), copy.deepcopy(detector)
-    bad_images, bad_target = images, target
-    if draw.random() < 0.5:
-        bad_images = draw.choice(list(IMAGES.values()))(images, draw)
-    else:
-        bad_target = draw.choice(list(TARGETS.values()))(target, draw)
+    part, changes = draw.choice((("pictures", IMAGES), ("targets", TARGETS)))
+    name = draw.choice(list(changes))
+    where = f"{part}, {name}, {kind}"
+    bad_images = changes[name](images, draw) if part == "pictures" else images
+    bad_target = changes[name](target, draw) if part == "targets" else target
     before = snapshot(_state(adversary, detector))
     try:
         adversary(detector, bad_images, bad_target).backward()
     except (ValueError, TypeError):
         if differences(before, _state(adversary, detector)):
-            return "state that moved before a refusal", None
+            return "state that moved before a refusal", where
     except Exception as error:
-        return "other exceptions", f"{type(error).__name__}: {error}"[:300]
+        return "other exceptions", f"{where}: {type(error).__name__}: {error}"[:300]
     else:
-        finite = all(
-            value.isfinite().all()
-            for value in adversary.state_dict().values()
-            if isinstance(value, Tensor) and value.is_floating_point()
+        states = [*adversary.state_dict().values(), *detector.state_dict().values()]
+        floating = (
+            each for each in states if isinstance(each, Tensor) and each.is_floating_point()
         )
-        return ("taken, and all is finite" if finite else "state that is poisoned"), None
-    return _compare((adversary, detector), (twin, other), images, target), None
+        if all(each.isfinite().all() for each in floating):
+            return "taken, and all is finite", None
+        return "state that is poisoned", where
+    if _differ((adversary, detector), (twin, other), images, target):
+        return "losses that differ afterwards", where
+    return "refused as promised", None
 
 
-def _compare(used: tuple[Any, Any], fresh: tuple[Any, Any], images: Tensor, target: Tensor) -> str:
-    """A good batch after a refused one gives what it gives without."""
+def _differ(used: tuple[Any, Any], fresh: tuple[Any, Any], images: Tensor, target: Tensor) -> bool:
+    """Whether a good batch after a refused one gives something else than without it."""
     losses = []
     for adversary, detector in (used, fresh):
         torch.manual_seed(0)
         losses.append(adversary(detector, images, target).detach())
-    return "refused as promised" if torch.equal(*losses) else "losses that differ afterwards"
+    return not torch.equal(*losses)
 
 
 def _state(adversary: Any, detector: Any) -> list[Any]:

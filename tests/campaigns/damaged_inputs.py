@@ -30,7 +30,7 @@ from advaug.datasets.readers.faces_300w import _read_boxes
 from advaug.detectors.hourglass import HourglassNet
 from advaug.errors import DatasetError
 
-SECONDS = 30  # above it an input counts as a hang
+SECONDS = 90  # above it an input counts as a hang; a file of MATLAB is given up after 60
 NAMES = ["nose", "left_eye", "right_eye"]
 EXTREMES = [
     *(None, True, "", "x", "\ud800", "7", -1, 0, 10**30, 10**400, 1.5, -0.0, float("nan")),
@@ -277,6 +277,7 @@ class Campaign:
             self.counts[f"{name}: read"] += 1
         except _Hang:
             self.counts["hangs"] += 1
+            self.others.append(f"{name}: no end after {SECONDS} s")
         except Exception as error:
             expected = isinstance(error, ValueError if name == "special" else promised)
             self.counts[f"{name}: refused as promised" if expected else "other exceptions"] += 1

@@ -22,7 +22,7 @@ COMMANDS = {
     "make-masked": ["make-masked"],
     "corrupt": ["corrupt", "--kinds", "fog", "bar", "--severities", "2", "4"],
 }
-PRELOAD = ["advaug.datasets.writers.masked", "advaug.datasets.writers.corrupted", "campaigns.kills"]
+PRELOAD = ["advaug.datasets.writers.masked", "advaug.datasets.writers.corrupted"]
 
 
 def run(arguments: list[str]) -> None:
