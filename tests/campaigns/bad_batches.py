@@ -104,11 +104,10 @@ def one(draw: random.Random) -> tuple[str, str | None]:
     except Exception as error:
         return "other exceptions", f"{where}: {type(error).__name__}: {error}"[:300]
     else:
-        states = [*adversary.state_dict().values(), *detector.state_dict().values()]
-        floating = (
-            each for each in states if isinstance(each, Tensor) and each.is_floating_point()
-        )
-        if all(each.isfinite().all() for each in floating):
+        # The loss of the next good batch tells of every state; running means may be NaN at first.
+        held = [*adversary.parameters(), *detector.state_dict().values()]
+        held.append(adversary(detector, images, target).detach())
+        if all(each.isfinite().all() for each in held):
             return "taken, and all is finite", None
         return "state that is poisoned", where
     if _differ((adversary, detector), (twin, other), images, target):
