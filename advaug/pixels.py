@@ -42,7 +42,8 @@ class PixelSpec:
         if any(abs(value) > LARGEST for value in (*self.mean, *self.std)):
             msg = (
                 f"`mean` and `std` must be those of pictures in [0, 1], but got {self.mean} and "
-                f"{self.std}, which are in 0..255. Pass PixelSpec.from_255({self.mean}, {self.std})."
+                f"{self.std}, which are in 0..255. Pass PixelSpec.from_255({self.mean}, "
+                f"{self.std})."
             )
             raise ValueError(msg)
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from advaug.augment import HandcraftedAugmentation
 from advaug.base.files import whole_file
 from advaug.report import StepReport
 from advaug.training.loading import Batch, TrainingPictures
+from lab.checkpoints import load_checkpoint, save_checkpoint
 from lab.codecs import Codec
 
 __all__ = ["Seen", "Trainer", "TrainingConfig", "write_json"]
@@ -241,35 +241,20 @@ class Trainer:
                     logs.add_scalar(name, value, self.progress.step)
 
     def _save(self) -> None:
-        """Write a checkpoint, which gets its name once it is whole; the one before it goes."""
-        folder = self.output / "checkpoints"
-        partial = folder / "partial"
+        """Write a checkpoint and the curves."""
+        save_checkpoint(
+            self.accelerator, self.output / "checkpoints", self.progress.step, self._parts()
+        )
         if self.accelerator.is_main_process:
-            shutil.rmtree(partial, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
-        self._register()
-        self.accelerator.save_state(str(partial))
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            older = _checkpoints(self.output)
-            partial.rename(folder / f"step_{self.progress.step:08d}")
-            for path in older:
-                shutil.rmtree(path)
             write_json(self.output / "curves.json", self.progress.history)
 
     def _load(self) -> None:
-        found = _checkpoints(self.output)
-        if found:
-            self._register()
-            self.accelerator.load_state(str(found[-1]))
+        load_checkpoint(self.accelerator, self.output / "checkpoints", self._parts())
 
-    def _register(self) -> None:
-        """Put everything that has a state under the engine's checkpoints, once."""
-        if not self.accelerator._custom_objects:
-            parts = (self.progress, *self.schedulers, self.augmentation, self.adversary)
-            self.accelerator.register_for_checkpointing(
-                *(part for part in parts if part is not None)
-            )
+    def _parts(self) -> list[Any]:
+        """Everything that has a state and is not the engine's."""
+        parts = (self.progress, *self.schedulers, self.augmentation, self.adversary)
+        return [part for part in parts if part is not None]
 
 
 @dataclass
@@ -291,11 +276,6 @@ def write_json(path: Path, content: Any) -> None:  # noqa: ANN401 # anything jso
     """Write a file that has its name only when it is whole."""
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def _checkpoints(output: Path) -> list[Path]:
-    """Whole checkpoints, oldest first."""
-    return sorted((output / "checkpoints").glob("step_*"))
 
 
 def _schedule(optimizer: Optimizer, config: TrainingConfig) -> LRScheduler:
