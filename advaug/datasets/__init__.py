@@ -4,7 +4,7 @@ from advaug.datasets.decoding import Decoding
 from advaug.datasets.readers.coco_keypoints import CocoKeypoints
 from advaug.datasets.readers.faces_300w import Faces300W
 from advaug.datasets.readers.mpii import Mpii
-from advaug.datasets.readers.pts import read_pts, write_pts
+from advaug.datasets.readers.pts import PtsPoints, read_pts, write_pts
 from advaug.datasets.readers.pts_folder import PtsFolder
 from advaug.datasets.sample import LandmarkSample
 from advaug.datasets.synthetic.faces.dataset import SyntheticFaces
@@ -17,6 +17,7 @@ __all__ = [
     "LandmarkSample",
     "Mpii",
     "PtsFolder",
+    "PtsPoints",
     "SyntheticFaces",
     "SyntheticPeople",
     "read_pts",

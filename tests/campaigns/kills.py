@@ -110,8 +110,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--forked", action="store_true", help="start them from a warm server")
     arguments = parser.parse_args()
-    print(table("kills of the commands", campaign(arguments.kills, arguments.seed)))
+    start = forked if arguments.forked else fresh
+    counts = campaign(arguments.kills, arguments.seed, start=start)
+    print(table("kills of the commands", counts))
 
 
 if __name__ == "__main__":
