@@ -80,12 +80,22 @@ def check_listed(faces: Sequence[ListedFace]) -> tuple[list[bool], list[str]]:
     return [problem is None for problem in found], [p for p in found if p is not None]
 
 
-def count_problem(where: Path, what: str, got: int, expected: int) -> list[str]:
-    """Complain of a set that is not as large as it was published; nothing if it is."""
-    if got == expected:
+def count_problem(
+    where: Path, what: str, got: int, expected: int, *, unreadable: int = 0
+) -> list[str]:
+    """Complain of a set that is not as large as it was published; nothing if it is.
+
+    Args:
+        where: The file or folder.
+        what: The things that are counted.
+        got: How many could be read.
+        expected: How many were published.
+        unreadable: Broken ones, which may belong to the set and have messages of their own.
+    """
+    if got <= expected <= got + unreadable:
         return []
     return [
-        f"`{where}` must have {expected} {what}, but got {got} of {expected}. "
+        f"`{where}` must have {expected} {what}, but got {got + unreadable} of {expected}. "
         "Unpack that part of the data set again."
     ]
 

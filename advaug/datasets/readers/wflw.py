@@ -101,13 +101,20 @@ class Wflw(CroppedPictures):
         root = Path(root)
         name = "train" if subset == "train" else "test"
         path = root / LISTS / f"list_98pt_rect_attr_{name}.txt"
-        rows, problems = read_all(lambda row: _read_row(root, path, row, boxes), _lines(path))
+        rows, broken_lines = read_all(lambda row: _read_row(root, path, row, boxes), _lines(path))
         if subset in WFLW_ATTRIBUTES:
             column = WFLW_ATTRIBUTES.index(subset)
             rows = [(face, attributes) for face, attributes in rows if attributes[column]]
         usable, broken = check_listed([face for face, _ in rows])
         kept = [row for row, good in zip(rows, usable, strict=True) if good]
-        problems += broken + count_problem(path, f'faces of "{subset}"', len(rows), COUNTS[subset])
+        unequal = count_problem(
+            path,
+            f'faces of "{subset}"',
+            len(rows),
+            COUNTS[subset],
+            unreadable=len(broken_lines),
+        )
+        problems = unequal + broken_lines + broken
         report_problems(root, problems, len(kept), skip_broken=skip_broken)
         pictures = [face.picture for face, _ in kept]
         if num_landmarks == len(FACE_98_TO_68):
