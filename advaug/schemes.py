@@ -271,9 +271,7 @@ MPII_16 = LandmarkScheme(
 )
 """Right ankle to left ankle, pelvis, thorax, neck, head, right wrist to left wrist."""
 
-SCHEMES = {
-    scheme.name: scheme for scheme in (FACE_68, FACE_98, FACE_29, FACE_21, COCO_17, MPII_16)
-}
+SCHEMES = {scheme.name: scheme for scheme in (FACE_68, FACE_98, FACE_29, FACE_21, COCO_17, MPII_16)}
 
 
 def scheme_from_names(names: Sequence[str]) -> LandmarkScheme:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -114,7 +115,7 @@ def test_the_three_readings_of_helen_with_811_pictures(full_tree):
     assert {path.parent.parent.name for path in lfpw} == {"lfpw"}
     assert set(part) < set(helen)
     places = [helen.index(path) for path in part]
-    assert {after - before for before, after in zip(places, places[1:], strict=False)} == {2, 3}
+    assert {after - before for before, after in pairwise(places)} == {2, 3}
 
 
 def test_folders_in_any_case_of_the_letters(tree):

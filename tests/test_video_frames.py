@@ -90,7 +90,9 @@ def test_two_videos_by_turns(tmp_path):
 
 
 def test_a_jump_decodes_no_more_than_from_the_key_frame(tmp_path):
-    index = index_video(write_video(tmp_path / "a.avi", options={"g": "10", "sc_threshold": "1000000000"}))
+    index = index_video(
+        write_video(tmp_path / "a.avi", options={"g": "10", "sc_threshold": "1000000000"})
+    )
     assert index.keys == (0, 10, 20, 30)
     reader = FrameReader()
     reader.read(index, 35)

@@ -1,11 +1,11 @@
 """The public data sets by name: how to open one, its subsets, and where to ask for it."""
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+from advaug.datasets.known_dataset import KnownDataset, Open, TestPictures
 from advaug.datasets.pictures import CroppedPictures
 from advaug.datasets.readers import (
     aflw2000,
@@ -20,70 +20,7 @@ from advaug.datasets.readers import (
     wflw,
 )
 
-__all__ = ["KNOWN", "KnownDataset", "find_known", "open_known"]
-
-Open = Callable[..., CroppedPictures]
-"""From root and subset, and the keyword arguments `image_size` and `skip_broken`."""
-
-
-@dataclass(frozen=True)
-class KnownDataset:
-    """A data set that can be opened by its name.
-
-    Attributes:
-        name: By which commands call it.
-        title: What it is.
-        reader: Opens one of its subsets.
-        subsets: Their names, each with the number of samples that was published, or None where it
-            is not fixed. The first is the default.
-        ask: Where to ask for the data; they are nobody's to pass on.
-    """
-
-    name: str
-    title: str
-    reader: Open
-    subsets: Mapping[str, int | None]
-    ask: str
-
-    def open(
-        self,
-        root: str | os.PathLike[str],
-        subset: str | None = None,
-        *,
-        image_size: int = 256,
-        skip_broken: bool = False,
-    ) -> CroppedPictures:
-        """Open a subset.
-
-        Args:
-            root: The folder of the data set, as its reader describes it.
-            subset: One of `subsets`; None for the first.
-            image_size: Side of the square samples, in pixels.
-            skip_broken: Leave broken files out, with one warning, instead of raising.
-
-        Raises:
-            DatasetError: If anything is missing or broken; `problems` lists it.
-            ImportError: If a package that reads it is not installed.
-            ValueError: If there is no such subset.
-        """
-        subset = self.require_subset(subset)
-        return self.reader(root, subset, image_size=image_size, skip_broken=skip_broken)
-
-    def require_subset(self, subset: str | None) -> str:
-        """Give the name of a subset, the first for None.
-
-        Raises:
-            ValueError: If there is no such subset; the message names those there are.
-        """
-        if subset is None:
-            return next(iter(self.subsets))
-        if subset not in self.subsets:
-            message = (
-                f"`subset` must be one of {', '.join(self.subsets)} for {self.name}, but got "
-                f"{subset!r}. Pass one."
-            )
-            raise ValueError(message)
-        return subset
+__all__ = ["KNOWN", "KnownDataset", "TestPictures", "find_known", "open_known"]
 
 
 def find_known(name: str) -> KnownDataset:
@@ -100,30 +37,48 @@ def find_known(name: str) -> KnownDataset:
 
 
 def open_known(
-    name: str, root: str | os.PathLike[str], subset: str | None = None, **options: Any
+    name: str,
+    root: str | os.PathLike[str],
+    subset: str | None = None,
+    *,
+    image_size: int = 256,
+    skip_broken: bool = False,
 ) -> CroppedPictures:
     """Open a subset of a data set by its name; as `KnownDataset.open`."""
-    return find_known(name).open(root, subset, **options)
+    return find_known(name).open(root, subset, image_size=image_size, skip_broken=skip_broken)
 
 
-def _open_cofw68(root: str | os.PathLike[str], subset: str, **options: Any) -> CroppedPictures:
-    return cofw.Cofw68(root, **options)
+def _only(reader: Open) -> Open:
+    """A reader without subsets, opened as if it had one."""
+    return lambda root, subset, **options: reader(root, **options)
 
 
-def _open_every_tenth(root: str | os.PathLike[str], subset: str, **options: Any) -> CroppedPictures:
-    return videos_300vw.Videos300VW(root, subset, every=10, **options)  # type: ignore[reportArgumentType] # checked
+def _open_coco(
+    root: str | os.PathLike[str], subset: str, *, image_size: int, skip_broken: bool
+) -> CroppedPictures:
+    pictures = Path(root) / subset
+    annotations = Path(root) / "annotations" / f"person_keypoints_{subset}.json"
+    return coco_keypoints.CocoKeypoints(
+        pictures, annotations, image_size=image_size, skip_broken=skip_broken
+    )
 
 
-def _open_folder(root: str | os.PathLike[str], subset: str, **options: Any) -> CroppedPictures:
-    return pts_folder.PtsFolder(root, **options)
+def _wflw_subsets(dataset: wflw.Wflw) -> dict[str, list[int]]:
+    return {
+        name: dataset.attributes[:, column].nonzero().ravel().tolist()
+        for column, name in enumerate(wflw.WFLW_ATTRIBUTES)
+    }
 
 
-def _open_coco(root: str | os.PathLike[str], subset: str, **options: Any) -> CroppedPictures:
-    root = Path(root)
-    annotations = root / "annotations" / f"person_keypoints_{subset}.json"
-    return coco_keypoints.CocoKeypoints(root / subset, annotations, **options)
+def _aflw_subsets(dataset: aflw2000.Aflw2000) -> dict[str, list[int]]:
+    turns = dataset.yaws.abs()
+    return {
+        name: ((low <= turns) & (turns < high)).nonzero().ravel().tolist()
+        for name, (low, high) in aflw2000.YAWS.items()
+    }
 
 
+_CATEGORIES = ("category-1", "category-2", "category-3")
 _DATASETS = (
     KnownDataset(
         "300w",
@@ -135,6 +90,9 @@ _DATASETS = (
         }
         | {"helen-811": faces_300w.HELEN_811},
         "https://ibug.doc.ic.ac.uk/resources/300-W/",
+        parts=("train", "common", "challenging"),
+        tests=("common", "challenging"),
+        unions={"full": ("common", "challenging")},
     ),
     KnownDataset(
         "300vw",
@@ -142,13 +100,17 @@ _DATASETS = (
         videos_300vw.Videos300VW,
         dict.fromkeys(videos_300vw.VIDEOS),
         "https://ibug.doc.ic.ac.uk/resources/300-VW/",
+        parts=("train", *_CATEGORIES),
+        tests=_CATEGORIES,
     ),
     KnownDataset(
         "300vw-every-10th",
         "300VW, every tenth frame",
-        _open_every_tenth,
+        partial(videos_300vw.Videos300VW, every=10),
         dict.fromkeys(videos_300vw.VIDEOS),
         "https://ibug.doc.ic.ac.uk/resources/300-VW/",
+        parts=("train", *_CATEGORIES),
+        tests=_CATEGORIES,
     ),
     KnownDataset(
         "wflw",
@@ -156,6 +118,9 @@ _DATASETS = (
         wflw.Wflw,
         wflw.COUNTS,
         "https://wywu.github.io/projects/LAB/WFLW.html",
+        parts=("train", "test"),
+        tests=("test",),
+        within=_wflw_subsets,
     ),
     KnownDataset(
         "cofw",
@@ -163,14 +128,18 @@ _DATASETS = (
         cofw.Cofw,
         {**cofw.COUNTS},
         "https://data.caltech.edu/records/bc0bf-nc666",
+        parts=("train", "test"),
+        tests=("test",),
     ),
     KnownDataset(
         "cofw68",
         "COFW's test pictures, 68 landmarks with occlusion",
-        _open_cofw68,
+        _only(cofw.Cofw68),
         {"test": cofw.COUNTS["test"]},
         "https://github.com/golnazghiasi/cofw68-benchmark, and the pictures at "
         "https://data.caltech.edu/records/bc0bf-nc666",
+        parts=("test",),
+        tests=("test",),
     ),
     KnownDataset(
         "300w-lp",
@@ -181,6 +150,8 @@ _DATASETS = (
             "without-ibug": sum(lp_300w.PART_COUNTS.values()) - lp_300w.PART_COUNTS["IBUG"],
         },
         "http://www.cbsr.ia.ac.cn/users/xiangyuzhu/projects/3DDFA/main.htm",
+        parts=("all",),
+        tests=("all",),
     ),
     KnownDataset(
         "aflw2000",
@@ -188,6 +159,9 @@ _DATASETS = (
         aflw2000.Aflw2000,
         {**dict.fromkeys(aflw2000.YAWS), "all": aflw2000.COUNT},
         "http://www.cbsr.ia.ac.cn/users/xiangyuzhu/projects/3DDFA/main.htm",
+        parts=("all",),
+        tests=("all",),
+        within=_aflw_subsets,
     ),
     KnownDataset(
         "merl-rav",
@@ -195,6 +169,8 @@ _DATASETS = (
         merl_rav.MerlRav,
         {"train": None, "test": None, "all": None},
         "https://github.com/abhi1kumar/MERL-RAV_dataset",
+        parts=("train", "test"),
+        tests=("test",),
     ),
     KnownDataset(
         "mpii",
@@ -202,6 +178,8 @@ _DATASETS = (
         mpii.Mpii,
         {"train": None, "valid": None},
         "http://human-pose.mpi-inf.mpg.de",
+        parts=("train", "valid"),
+        tests=("valid",),
     ),
     KnownDataset(
         "coco",
@@ -209,13 +187,17 @@ _DATASETS = (
         _open_coco,
         {"val2017": None, "train2017": None},
         "https://cocodataset.org",
+        parts=("train2017", "val2017"),
+        tests=("val2017",),
     ),
     KnownDataset(
         "pts",
         "any folder of pictures with a .pts file of 68 landmarks beside each",
-        _open_folder,
+        _only(pts_folder.PtsFolder),
         {"all": None},
         "whoever made it",
+        parts=("all",),
+        tests=("all",),
     ),
 )
 

@@ -39,6 +39,6 @@ class LandmarkSample(_Sample):
         sample.occluded = occluded
         return sample
 
-    def _replace(self, **changes: Any) -> "LandmarkSample":  # noqa: ANN401 # as NamedTuple's
+    def _replace(self, **changes: Any) -> "LandmarkSample":  # noqa: ANN401 # type: ignore[reportIncompatibleMethodOverride] # NamedTuple's drops `occluded`
         occluded = changes.pop("occluded", self.occluded)
         return LandmarkSample(*super()._replace(**changes), occluded=occluded)

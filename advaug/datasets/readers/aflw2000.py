@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from advaug.datasets.crop import landmark_box
 from advaug.datasets.pictures import AnnotatedPicture, CroppedPictures
@@ -56,6 +58,7 @@ class Aflw2000(CroppedPictures):
 
     Attributes:
         paths: The picture files in the order of the samples.
+        yaws: `(P,)`, by how many degrees each face is turned to a side, of either sign.
         scheme: The 68-point or the 21-point scheme.
 
     Raises:
@@ -80,12 +83,14 @@ class Aflw2000(CroppedPictures):
         paths = [root / f"{name}.jpg" for name in sorted(names)]
         rows, unread = read_all(lambda path: _read_face(path, num_landmarks), paths)
         low, high = YAWS[subset]
-        faces = [face for face, yaw in rows if low <= abs(yaw) < high]
-        usable, broken = check_listed(faces)
-        pictures = [face.picture for face, good in zip(faces, usable, strict=True) if good]
+        rows = [(face, yaw) for face, yaw in rows if low <= abs(yaw) < high]
+        usable, broken = check_listed([face for face, _ in rows])
+        kept = [row for row, good in zip(rows, usable, strict=True) if good]
+        pictures = [face.picture for face, _ in kept]
         problems = count_problem(root, "pictures", len(paths), COUNT) + unread + broken
         report_problems(root, problems, len(pictures), skip_broken=skip_broken)
         super().__init__(pictures, image_size=image_size, num_landmarks=num_landmarks)
+        self.yaws: Tensor = torch.tensor([yaw for _, yaw in kept])
 
 
 def _read_face(path: Path, num_landmarks: int) -> tuple[ListedFace, float]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,22 +13,25 @@ from advaug.errors import DatasetError
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["need", "open_hdf5", "read_numbers"]
+__all__ = ["explain_missing", "open_hdf5", "read_numbers"]
 
 
-def need(package: str, path: Path, error: ImportError) -> ImportError:
-    """Make the error of a package that is not installed.
+def explain_missing(package: str, path: Path, error: ImportError) -> NoReturn:
+    """Say how to install a package.
 
     Args:
         package: Its name.
         path: The file that cannot be read without it.
         error: What the import raised.
+
+    Raises:
+        ImportError: Always.
     """
     message = (
         f"{package} must be installed to read `{path}`, but got: {error}. Run "
         f"`pip install {package}`, or `pip install advaug[datasets]` for all data sets."
     )
-    return ImportError(message)
+    raise ImportError(message) from error
 
 
 def read_numbers(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, NDArray[Any]]:
@@ -49,7 +52,7 @@ def read_numbers(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, ND
     try:
         from scipy.io import loadmat
     except ImportError as error:
-        raise need("scipy", path, error) from error
+        explain_missing("scipy", path, error)
     try:
         content = loadmat(path, variable_names=list(shapes))
     except Exception as error:  # scipy raises many kinds on a broken or missing file
@@ -72,7 +75,7 @@ def open_hdf5(path: Path) -> "Iterator[h5py.File]":
     try:
         import h5py
     except ImportError as error:
-        raise need("h5py", path, error) from error
+        explain_missing("h5py", path, error)
     try:
         with h5py.File(path, "r") as file:
             yield file

@@ -96,8 +96,8 @@ def read_occluded_pts(
         DatasetError: If the file is no `.pts` file, or x and y of a landmark differ in their sign.
     """
     written = read_pts(path) + 1
-    placed = ~(written == NO_PLACE).all(axis=1)
-    hidden = (written < 0).all(axis=1)
+    placed = (written != NO_PLACE).any(axis=1)
+    hidden: NDArray[np.bool_] = np.all(written < 0, axis=1)
     odd = np.flatnonzero((written < 0).any(axis=1) & ~hidden)
     if odd.size:
         message = (

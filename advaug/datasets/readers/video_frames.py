@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from advaug.datasets.readers.matlab import need
+from advaug.datasets.readers.matlab import explain_missing
 from advaug.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         import av
     except ImportError as error:
-        raise need("av", path, error) from error
+        explain_missing("av", path, error)
     try:
         yield
     except (av.FFmpegError, OSError, IndexError) as error:

@@ -32,20 +32,22 @@ from advaug.errors import DatasetError
 __all__ = ["VIDEOS", "Videos300VW"]
 
 Split = Literal["train", "category-1", "category-2", "category-3"]
+_TRAIN = """
+001 002 003 004 007 009 010 011 013 015 016 017 018 019 020 022 025 027 028 029 031 033 034 035 037
+039 041 043 044 046 047 048 049 053 057 059 112 113 115 119 120 123 138 143 144 160 204 205 223 225
+"""
+_CATEGORY_1 = """
+114 124 125 126 150 158 401 402 505 506 507 508 509 510 511 514 515 518 519 520 521 522 524 525 537
+538 540 541 546 547 548
+"""
+_CATEGORY_2 = "203 208 211 212 213 214 218 224 403 404 405 406 407 408 409 412 550 551 553"
+_CATEGORY_3 = "410 411 516 517 526 528 529 530 531 533 557 558 559 562"
+
 VIDEOS: dict[Split, tuple[str, ...]] = {
-    "train": tuple(
-        "001 002 003 004 007 009 010 011 013 015 016 017 018 019 020 022 025 027 028 029 031 033 "
-        "034 035 037 039 041 043 044 046 047 048 049 053 057 059 112 113 115 119 120 123 138 143 "
-        "144 160 204 205 223 225".split()
-    ),
-    "category-1": tuple(
-        "114 124 125 126 150 158 401 402 505 506 507 508 509 510 511 514 515 518 519 520 521 522 "
-        "524 525 537 538 540 541 546 547 548".split()
-    ),
-    "category-2": tuple(
-        "203 208 211 212 213 214 218 224 403 404 405 406 407 408 409 412 550 551 553".split()
-    ),
-    "category-3": tuple("410 411 516 517 526 528 529 530 531 533 557 558 559 562".split()),
+    "train": tuple(_TRAIN.split()),
+    "category-1": tuple(_CATEGORY_1.split()),
+    "category-2": tuple(_CATEGORY_2.split()),
+    "category-3": tuple(_CATEGORY_3.split()),
 }
 """The organisers' videos to train on, and their three categories to test, the third the hardest."""
 
@@ -235,9 +237,7 @@ def _read_boxes(path: Path) -> dict[tuple[str, int], Box]:
     return dict(boxes)
 
 
-def _read_box(
-    path: Path, line: int, row: Mapping[str, str | None]
-) -> tuple[tuple[str, int], Box]:
+def _read_box(path: Path, line: int, row: Mapping[str, str | None]) -> tuple[tuple[str, int], Box]:
     where = f"`{path}`, line {line}:"
     values = [row[name] for name in COLUMNS]
     numbers = require_numbers(f"{where} {', '.join(COLUMNS)}", values, len(COLUMNS)).tolist()
