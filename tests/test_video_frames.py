@@ -5,6 +5,7 @@ import random
 
 import numpy as np
 import pytest
+from small_sets import make_video
 
 from advaug.datasets.readers.video_frames import FrameReader, count_frames, index_video
 from advaug.errors import DatasetError
@@ -25,19 +26,8 @@ ENCODINGS = {
 }
 
 
-def write_video(path, codec="mpeg4", options=None, *, num_frames=NUM_FRAMES, size=(64, 48)):
-    """Frames whose grey level grows by 6 each."""
-    width, height = size
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25, options=options or {})
-        stream.width, stream.height, stream.bit_rate = width, height, 8_000_000
-        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        for number in range(num_frames):
-            pixels = np.full((height, width, 3), (6 * number) % 250, np.uint8)
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
+def write_video(path, codec="mpeg4", options=None, *, size=(64, 48)):
+    return make_video(path, NUM_FRAMES, codec=codec, options=options, size=size)
 
 
 @pytest.fixture(params=ENCODINGS, ids=list(ENCODINGS))

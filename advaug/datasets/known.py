@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from advaug.datasets.known_dataset import KnownDataset, Open, TestPictures
+from advaug.datasets.known_dataset import EvaluationPictures, KnownDataset, Open
 from advaug.datasets.pictures import CroppedPictures
 from advaug.datasets.readers import (
     aflw2000,
@@ -20,7 +20,7 @@ from advaug.datasets.readers import (
     wflw,
 )
 
-__all__ = ["KNOWN", "KnownDataset", "TestPictures", "find_known", "open_known"]
+__all__ = ["KNOWN", "EvaluationPictures", "KnownDataset", "find_known", "open_known"]
 
 
 def find_known(name: str) -> KnownDataset:

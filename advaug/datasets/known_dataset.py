@@ -12,13 +12,13 @@ from advaug.datasets.pictures import CroppedPictures
 from advaug.datasets.sample import LandmarkSample
 from advaug.schemes import LandmarkScheme
 
-__all__ = ["KnownDataset", "Open", "TestPictures"]
+__all__ = ["EvaluationPictures", "KnownDataset", "Open"]
 
 Open = Callable[..., CroppedPictures]
 """From root and subset, and the keyword arguments `image_size` and `skip_broken`."""
 
 
-class TestPictures(NamedTuple):
+class EvaluationPictures(NamedTuple):
     """Pictures to measure on.
 
     Attributes:
@@ -87,7 +87,7 @@ class KnownDataset:
 
     def open_tests(
         self, root: str | os.PathLike[str], *, image_size: int = 256, skip_broken: bool = False
-    ) -> TestPictures:
+    ) -> EvaluationPictures:
         """Open all that is measured on, each picture once, whatever subsets it is in.
 
         Raises:
@@ -105,7 +105,9 @@ class KnownDataset:
             subsets[name] = [index for member in members for index in subsets[member]]
         names = [dataset.name(index) for dataset in opened for index in range(len(dataset))]
         inside = self.within(opened[0]) if len(opened) == 1 else {}
-        return TestPictures(ConcatDataset(opened), subsets | dict(inside), names, opened[0].scheme)
+        return EvaluationPictures(
+            ConcatDataset(opened), subsets | dict(inside), names, opened[0].scheme
+        )
 
     def require_subset(self, subset: str | None) -> str:
         """Give the name of a subset, the first for None.

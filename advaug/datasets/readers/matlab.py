@@ -53,6 +53,7 @@ def read_numbers(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, ND
         from scipy.io import loadmat
     except ImportError as error:
         explain_missing("scipy", path, error)
+    _require_file(path)
     try:
         content = loadmat(path, variable_names=list(shapes))
     except Exception as error:  # scipy raises many kinds on a broken or missing file
@@ -76,6 +77,7 @@ def open_hdf5(path: Path) -> "Iterator[h5py.File]":
         import h5py
     except ImportError as error:
         explain_missing("h5py", path, error)
+    _require_file(path)
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -83,6 +85,13 @@ def open_hdf5(path: Path) -> "Iterator[h5py.File]":
         raise
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise _unreadable(path, error) from error
+
+
+def _require_file(path: Path) -> None:
+    """Refuse a missing file; scipy and h5py say that in many words, or in none."""
+    if not path.is_file():
+        message = f"`{path}` must be a file of MATLAB's, but got none. Copy it there."
+        raise DatasetError(message)
 
 
 def _unreadable(path: Path, error: Exception) -> DatasetError:

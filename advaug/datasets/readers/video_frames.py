@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 __all__ = ["FrameReader", "VideoIndex", "count_frames", "index_video"]
 
 
+# Decoders that a fork brought here. Their threads stayed behind, so that freeing one would wait for
+# them forever: they are kept until the process ends.
+_INHERITED: list[Any] = []
+
+
 @dataclass(frozen=True)
 class VideoIndex:
     """What a video says of itself without being decoded.
@@ -112,9 +117,10 @@ class FrameReader:
 
     def close(self) -> None:
         """Close the video that is open; the next `read` opens one."""
-        # In a forked process the file is the parent's.
         if self._container is not None and self._process == os.getpid():
             self._container.close()
+        elif self._container is not None:
+            _INHERITED.append((self._container, self._frames))
         self._index = self._container = None
         self._frames = iter(())
 

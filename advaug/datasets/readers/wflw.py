@@ -128,7 +128,8 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        message = f"`{path}` must be a readable list, but got: {error}. Unpack WFLW's annotations."
+        fact = error.strerror if isinstance(error, OSError) else "bytes that are no text"
+        message = f"`{path}` must be a readable list, but got: {fact}. Unpack WFLW's annotations."
         raise DatasetError(message) from error
     return [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
 
