@@ -78,6 +78,7 @@ def test_two_faces_of_a_picture_are_two_samples(root):
     dataset = Wflw(root, "train")
     assert dataset.paths[0] == dataset.paths[1] != dataset.paths[2]
     assert dataset.paths[0].name == "000.jpg"
+    assert dataset.name(1).endswith("000.jpg, line 2")
     assert not np.allclose(dataset[0].landmarks, dataset[1].landmarks)
 
 

@@ -101,11 +101,13 @@ class Wflw(CroppedPictures):
         root = Path(root)
         name = "train" if subset == "train" else "test"
         path = root / LISTS / f"list_98pt_rect_attr_{name}.txt"
-        rows, broken_lines = read_all(lambda row: _read_row(root, path, row, boxes), _lines(path))
+        rows, broken_lines = read_all(
+            lambda row: (row[0], *_read_row(root, path, row, boxes)), _lines(path)
+        )
         if subset in WFLW_ATTRIBUTES:
             column = WFLW_ATTRIBUTES.index(subset)
-            rows = [(face, attributes) for face, attributes in rows if attributes[column]]
-        usable, broken = check_listed([face for face, _ in rows])
+            rows = [row for row in rows if row[2][column]]
+        usable, broken = check_listed([face for _, face, _ in rows])
         kept = [row for row, good in zip(rows, usable, strict=True) if good]
         unequal = count_problem(
             path,
@@ -116,11 +118,16 @@ class Wflw(CroppedPictures):
         )
         problems = unequal + broken_lines + broken
         report_problems(root, problems, len(kept), skip_broken=skip_broken)
-        pictures = [face.picture for face, _ in kept]
+        pictures = [face.picture for _, face, _ in kept]
         if num_landmarks == len(FACE_98_TO_68):
             pictures = [_picked(picture) for picture in pictures]
         super().__init__(pictures, image_size=image_size, num_landmarks=num_landmarks)
-        self.attributes: Tensor = torch.from_numpy(np.stack([each for _, each in kept]))
+        self.attributes: Tensor = torch.from_numpy(np.stack([each for _, _, each in kept]))
+        self._lines = [number for number, _, _ in kept]
+
+    def name(self, index: int) -> str:
+        """Say where a sample is: the picture, which may hold several, and the line of the list."""
+        return f"{self.paths[index]}, line {self._lines[index]}"
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
