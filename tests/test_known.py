@@ -64,7 +64,7 @@ def make_mpii(root):
 
 
 def make_coco(root):
-    names = [f"keypoint {number}" for number in range(3)]
+    names = ["nose", "left_eye", "right_eye"]
     for subset in ("train2017", "val2017"):
         add_picture(root / subset / "a.png")
         content = {
