@@ -1,6 +1,5 @@
 """Readers of annotated pictures; each gives `LandmarkSample`s to a PyTorch `DataLoader`."""
 
-from advaug.datasets.known import KNOWN, open_known
 from advaug.datasets.readers.aflw2000 import Aflw2000
 from advaug.datasets.readers.coco_keypoints import CocoKeypoints
 from advaug.datasets.readers.cofw import Cofw, Cofw68
@@ -17,7 +16,6 @@ from advaug.datasets.synthetic.faces.dataset import SyntheticFaces
 from advaug.datasets.synthetic.people.dataset import SyntheticPeople
 
 __all__ = [
-    "KNOWN",
     "Aflw2000",
     "CocoKeypoints",
     "Cofw",
@@ -32,7 +30,6 @@ __all__ = [
     "SyntheticPeople",
     "Videos300VW",
     "Wflw",
-    "open_known",
     "read_pts",
     "write_pts",
 ]
