@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import advaug
 from advaug.cli.copies import add_corrupt, add_make_masked
+from advaug.cli.evaluate import add_evaluate
 from advaug.cli.output import say
 
 __all__ = ["main"]
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     add_make_masked(commands)
     add_corrupt(commands)
+    add_evaluate(commands)
     arguments = parser.parse_args(argv)
     if not hasattr(arguments, "run"):
         parser.print_help()
