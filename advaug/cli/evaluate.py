@@ -32,8 +32,14 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     _add_measures(parser)
     add = parser.add_argument
     add("--output", type=Path, required=True, help="folder of the results, new or to go on with")
-    add("--worst", type=int, default=12, help="how many of the worst pictures to show (default: 12)")
-    add("--device", default="auto", help='such as "cpu" or "cuda" (default: cuda where there is one)')
+    add(
+        "--worst", type=int, default=12, help="how many of the worst pictures to show (default: 12)"
+    )
+    add(
+        "--device",
+        default="auto",
+        help='such as "cpu" or "cuda" (default: cuda where there is one)',
+    )
     add("--batch-size", type=int, default=32, help="pictures at a time (default: 32)")
     add("--workers", type=int, default=2, help="processes that read pictures (default: 2)")
     parser.set_defaults(run=_evaluate)
@@ -96,14 +102,14 @@ def _add_measures(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from advaug.evaluation.html import write_html
-    from advaug.evaluation.measuring import measure
+    from advaug.evaluation.measuring import check_plan, measure
     from advaug.evaluation.sets import Request, choose_subsets, open_set
     from advaug.evaluation.tables import format_summary, write_tables
 
     device = _device(arguments.device)
     detector = _load(arguments, device)
     plan = _plan(arguments, detector, device)
-    num_landmarks = detector.rehearse(plan.image_size, device)
+    num_landmarks = check_plan(plan, detector, arguments.output)
     request = Request(
         arguments.root,
         plan.image_size,

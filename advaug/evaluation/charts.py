@@ -19,16 +19,18 @@ Scale = Callable[[float], float]
 Points = Sequence[tuple[float, float]]
 
 
-def curve_chart(curves: Mapping[str, Points], *, label: str, x_end: float) -> str:
+def curve_chart(curves: Mapping[str, Points], *, label: str, x_end: float, threshold: float) -> str:
     """Draw curves of percent over percent, from 0 to `x_end` and from 0 to 100.
 
     Args:
         curves: Points of each, by its name, in percent.
         label: What the chart shows, for whoever cannot see it.
         x_end: Where the x axis ends.
+        threshold: In percent; a line shows it.
     """
     x, y = _linear(0, x_end, LEFT, WIDTH - RIGHT), _linear(0, 100, HEIGHT - BOTTOM, TOP)
     parts = [_axes(_steps(x_end), x, [0, 25, 50, 75, 100], y, "NME %", "pictures %")]
+    parts.append(f'<path class="limit" d="M{x(threshold):.1f} {TOP}V{HEIGHT - BOTTOM}"/>')
     for number, points in enumerate(curves.values()):
         line = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
         parts.append(f'<polyline class="line c{number % COLOURS}" points="{line}"/>')

@@ -17,7 +17,7 @@ from advaug.evaluation.charts import COLOURS, curve_chart, face_chart, scatter_c
 from advaug.evaluation.evaluate import CONDITIONS
 from advaug.evaluation.measuring import Evaluation
 from advaug.evaluation.predictions import collate
-from advaug.evaluation.summary import SubsetSummary, regions_of
+from advaug.evaluation.summary import CURVE_REACH, SubsetSummary, regions_of
 from advaug.evaluation.tables import name_of_normalizer, percent
 
 __all__ = ["write_html"]
@@ -106,6 +106,7 @@ def _describe_normalizer(evaluation: Evaluation) -> str:
 
 
 def _curves(evaluation: Evaluation, condition: str) -> str:
+    threshold = 100 * evaluation.plan.protocol.threshold
     curves = {}
     for subset, summary in evaluation.summaries.items():
         curve = summary.details[condition].ced
@@ -114,11 +115,11 @@ def _curves(evaluation: Evaluation, condition: str) -> str:
             for limit, share in zip(curve.thresholds, curve.shares, strict=True)
         ]
     label = f"Cumulative error distribution of every subset, {condition} pictures"
-    return curve_chart(curves, label=label, x_end=100 * evaluation.plan.protocol.threshold)
+    return curve_chart(curves, label=label, x_end=CURVE_REACH * threshold, threshold=threshold)
 
 
 def _groups(evaluation: Evaluation) -> dict[str, list[int]]:
-    """Every picture that is measured in one group: the first subset, of the small ones, it is in."""
+    """Every picture once, in the smallest of its subsets."""
     groups: dict[str, list[int]] = {}
     taken: set[int] = set()
     by_size = sorted(evaluation.subsets, key=lambda name: len(evaluation.subsets[name]))
@@ -155,7 +156,10 @@ def _face(
     return face_chart(
         [None if x != x else (x, y) for x, y in means.tolist()],
         [None if error is None else 100 * error for error in errors],
-        [f"{index} {name}" if str(index) != str(name) else str(index) for index, name in enumerate(names)],
+        [
+            f"{index} {name}" if str(index) != str(name) else str(index)
+            for index, name in enumerate(names)
+        ],
         [colour.get(index, 0) for index in range(len(errors))],
         label=f"Mean error of every landmark, {condition} pictures, {subset}",
     )
@@ -192,7 +196,9 @@ def _picture(evaluation: Evaluation, condition: str, index: int, error: float) -
     image = CONDITIONS[condition](pictures.images, pictures.landmarks, number)[0]
     visible = predictions.visible[index]
     both = torch.cat([predictions.landmarks[index], predictions.found[condition][index]], dim=1)
-    occluded = torch.zeros_like(visible) if predictions.occluded is None else predictions.occluded[index]
+    occluded = (
+        torch.zeros_like(visible) if predictions.occluded is None else predictions.occluded[index]
+    )
     return WorstPicture(
         evaluation.found_set.names[index],
         error,

@@ -126,7 +126,7 @@ def load_weights(path: str | os.PathLike[str], device: torch.device | str) -> Lo
     if name not in detectors.__all__:
         msg = (
             f"`weights` must be a file that {', '.join(sorted(detectors.__all__))} has saved, but "
-            f"got {name or 'no such file'} in {path}. Pass anything else by `--detector` or as ONNX."
+            f"got {name or 'another format'} in {path}. Use `--detector` or `--onnx` for others."
         )
         raise ValueError(msg)
     module: nn.Module = getattr(detectors, name).load(path, device).eval()
@@ -145,8 +145,7 @@ def load_function(spec: str, device: torch.device | str) -> LoadedDetector:
 
     It returns `(module, decode)` or `(module, decode, pixels)`. `decode` is "heatmaps",
     "coordinates", or a callable from the output and `(height, width)` to landmarks `(B, N, 2)` in
-    pixels; `pixels` is a `PixelSpec`, or a pair of mean and std, for pictures that are not simply
-    in `[0, 1]`.
+    pixels; `pixels` is a `PixelSpec`, where pictures in `[0, 1]` are not what it wants.
 
     Args:
         spec: "package.module:function". The current folder is searched first.
@@ -158,20 +157,13 @@ def load_function(spec: str, device: torch.device | str) -> LoadedDetector:
     make = _import_function(spec)
     with _current_folder_first():
         made = make()
-    parts = made if isinstance(made, tuple) else (made,)
-    if len(parts) not in (2, 3) or not isinstance(parts[0], nn.Module):
-        msg = (
-            f"`--detector` {spec} must return (module, decode) or (module, decode, pixels), but "
-            f'got {describe(made)}. Return, for example, `module, "heatmaps"`.'
-        )
-        raise ValueError(msg)
-    module, reading = parts[0].to(device).eval(), parts[1]
-    pixels = parts[2] if len(parts) == 3 else IDENTITY
+    module, reading, pixels = _made_parts(spec, made)
+    module = module.to(device).eval()
     return LoadedDetector(
         spec,
         module,
         decode_output(reading) if isinstance(reading, str) else reading,
-        pixels if isinstance(pixels, PixelSpec) else PixelSpec(*map(tuple, pixels)),
+        pixels,
         _digest(*map(_as_bytes, module.state_dict().values())),
     )
 
@@ -298,6 +290,22 @@ def _import_function(spec: str) -> Callable[[], Any]:
         )
         raise ValueError(msg) from error
     return found
+
+
+def _made_parts(spec: str, made: Any) -> tuple[nn.Module, str | Decode, PixelSpec]:  # noqa: ANN401
+    """The module, how its output is read, and how it wants its pictures."""
+    match made:
+        case (nn.Module(), reading, *rest) if isinstance(reading, str) or callable(reading):
+            match rest:
+                case []:
+                    return made[0], made[1], IDENTITY
+                case [PixelSpec() as pixels]:
+                    return made[0], made[1], pixels
+    msg = (
+        f"`--detector` {spec} must return (module, decode) or (module, decode, PixelSpec), but "
+        f'got {describe(made)}. Return, for example, `module, "heatmaps"`.'
+    )
+    raise ValueError(msg)
 
 
 @contextmanager

@@ -2,16 +2,16 @@
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-
 import advaug
 from advaug.augment.corruptions import BENCHMARK_VERSION, SEVERITIES
 from advaug.augment.masks import RENDERER_VERSION
-from advaug.base.checks import check_at_least_one
+from advaug.base.checks import check_at_least_one, check_not_negative
 from advaug.base.files import whole_file
 from advaug.evaluation.batches import Batches
 from advaug.evaluation.corruptions import corruption_conditions, kinds_for
@@ -28,7 +28,7 @@ from advaug.evaluation.summary import (
     summarize,
 )
 
-__all__ = ["LANDMARK_C", "Evaluation", "Plan", "choose_conditions", "measure"]
+__all__ = ["LANDMARK_C", "Evaluation", "Plan", "check_plan", "choose_conditions", "measure"]
 
 LANDMARK_C = "landmark-c"
 FACE_CONDITIONS = ("masked",)  # drawn from the 68 landmarks of a face
@@ -116,9 +116,8 @@ def measure(
         ValueError: If detector, set and plan do not fit each other, or the folder holds the
             predictions of another detector, set or plan.
     """
-    check_at_least_one(batch_size=plan.batch_size)
-    num_landmarks = detector.rehearse(plan.image_size, plan.device)
-    _check_fit(detector, found_set, plan.protocol, num_landmarks)
+    num_landmarks = check_plan(plan, detector, output)
+    _check_fit(detector, found_set, num_landmarks)
     conditions = choose_conditions(plan, num_landmarks)
     flip = _mirror(found_set, plan)
     claim(output, _settings(detector, found_set, plan, conditions))
@@ -142,6 +141,30 @@ def measure(
     return Evaluation(
         detector.name, found_set, subsets, plan, predictions, measured, summaries, notes
     )
+
+
+def check_plan(plan: Plan, detector: LoadedDetector, output: Path) -> int:
+    """Raise where a plan cannot be carried out, before any picture is read.
+
+    Returns:
+        N, the number of the detector's landmarks.
+
+    Raises:
+        OSError: If the folder cannot be written.
+        ValueError: If the detector does not take such pictures, or an option is out of its range.
+    """
+    check_at_least_one(image_size=plan.image_size, batch_size=plan.batch_size)
+    check_not_negative(workers=plan.workers)
+    if not plan.protocol.threshold > 0:
+        msg = (
+            f"`--threshold` must be positive, but got {plan.protocol.threshold}. Pass 0.1 for 10 %."
+        )
+        raise ValueError(msg)
+    num_landmarks = detector.rehearse(plan.image_size, plan.device)
+    check_normalizer(plan.protocol.normalizer, num_landmarks)
+    choose_conditions(plan, num_landmarks)
+    _require_writable(output)
+    return num_landmarks
 
 
 def choose_conditions(plan: Plan, num_landmarks: int) -> dict[str, Condition]:
@@ -173,10 +196,9 @@ def choose_conditions(plan: Plan, num_landmarks: int) -> dict[str, Condition]:
 
 
 def claim(output: Path, settings: Mapping[str, Any]) -> None:
-    """Make a folder this measurement's: never mix two, never overwrite one.
+    """Make an existing folder this measurement's: never mix two, never overwrite one.
 
     Raises:
-        OSError: If the folder cannot be written.
         ValueError: If it is another measurement's.
     """
     path = output / "settings.json"
@@ -191,10 +213,15 @@ def claim(output: Path, settings: Mapping[str, Any]) -> None:
             )
             raise ValueError(msg)
         return
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def _require_writable(output: Path) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as temporary:
-            temporary.write_text(json.dumps(settings, indent=2) + "\n")
+        with tempfile.TemporaryFile(dir=output):
+            pass
     except OSError as error:
         msg = (
             f"`--output` must be a folder that can be written, but got {type(error).__name__} for "
@@ -226,24 +253,16 @@ def _settings(
     }
 
 
-def _check_fit(
-    detector: LoadedDetector, found_set: EvaluationSet, protocol: Protocol, num_landmarks: int
-) -> None:
-    """Raise unless the set is annotated as the detector was trained, and can be measured."""
+def _check_fit(detector: LoadedDetector, found_set: EvaluationSet, num_landmarks: int) -> None:
+    """Raise unless the set is annotated as the detector was trained."""
     scheme = found_set.scheme
-    annotated = (
-        found_set.dataset[0].landmarks.shape[0] if scheme is None else scheme.num_landmarks
-    )
+    annotated = found_set.dataset[0].landmarks.shape[0] if scheme is None else scheme.num_landmarks
     if annotated != num_landmarks:
         msg = (
             f"`--data` {found_set.name} must have the {num_landmarks} landmarks of "
             f"{detector.name}, but got {annotated}. Choose a set that is annotated as it was "
             "trained."
         )
-        raise ValueError(msg)
-    check_normalizer(protocol.normalizer, num_landmarks)
-    if not protocol.threshold > 0:
-        msg = f"`--threshold` must be positive, but got {protocol.threshold}. Pass 0.1 for 10 %."
         raise ValueError(msg)
 
 

@@ -130,12 +130,11 @@ def _open_pts(request: Request) -> EvaluationSet:
 def _open_synthetic(request: Request) -> EvaluationSet:
     """Drawn faces: the ordinary ones for validation, and the hard ones."""
     size, count = request.image_size, request.count
-    dataset = ConcatDataset(
-        [SyntheticFaces(count, split, image_size=size) for split in ("val", "hard")]
-    )
+    val = SyntheticFaces(count, split="val", image_size=size)
+    hard = SyntheticFaces(count, split="hard", image_size=size)
     return EvaluationSet(
         "synthetic faces",
-        dataset,
+        ConcatDataset([val, hard]),
         {"val": range(count), "hard": range(count, 2 * count)},
         [f"{split}/{index:05d}" for split in ("val", "hard") for index in range(count)],
         FACE_68,

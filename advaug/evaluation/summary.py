@@ -21,6 +21,7 @@ from advaug.evaluation.predictions import Predictions
 from advaug.schemes import LandmarkScheme
 
 __all__ = [
+    "CURVE_REACH",
     "Curve",
     "Details",
     "Measured",
@@ -32,7 +33,7 @@ __all__ = [
     "summarize",
 ]
 
-CURVE_POINTS = 201
+CURVE_POINTS, CURVE_REACH = 201, 2  # as far as twice the threshold
 FACE_68_REGIONS: Mapping[str, Sequence[int]] = {
     "jaw": range(17),
     "brows": range(17, 27),
@@ -97,7 +98,7 @@ class Details:
     """Where the errors are, fractions.
 
     Attributes:
-        ced: From 0 to the threshold.
+        ced: From 0 to twice the threshold.
         landmarks: Mean error of each landmark; None where it is nowhere visible.
         regions: Mean error of each region's landmarks.
     """
@@ -217,10 +218,9 @@ def _measures(errors: Tensor, occluded: Tensor | None, protocol: Protocol) -> Me
     )
 
 
-def _details(
-    errors: Tensor, regions: Mapping[str, Sequence[int]], protocol: Protocol
-) -> Details:
-    thresholds = torch.linspace(0, protocol.threshold, CURVE_POINTS, dtype=torch.float64)
+def _details(errors: Tensor, regions: Mapping[str, Sequence[int]], protocol: Protocol) -> Details:
+    end = CURVE_REACH * protocol.threshold
+    thresholds = torch.linspace(0, end, CURVE_POINTS, dtype=torch.float64)
     return Details(
         Curve(thresholds.tolist(), ced(errors.nanmean(dim=1), thresholds).tolist()),
         [_number(value) for value in errors.nanmean(dim=0)],

@@ -28,11 +28,14 @@ def write_tables(evaluation: Evaluation, folder: Path) -> None:
         folder: An existing folder.
     """
     _write(folder / "results.json", json.dumps(as_document(evaluation), indent=1, allow_nan=False))
-    _write_csv(folder / "results.csv", ["subset", "condition", "pictures", *MEASURES], _results(evaluation))
+    _write_csv(
+        folder / "results.csv", ["subset", "condition", "pictures", *MEASURES], _results(evaluation)
+    )
     conditions = list(evaluation.predictions.found)
     plain = [name for name in conditions if "/" not in name]
     _write_csv(
-        folder / "landmarks.csv", ["subset", "landmark", "name", "region", *plain],
+        folder / "landmarks.csv",
+        ["subset", "landmark", "name", "region", *plain],
         _landmarks(evaluation, plain),
     )
     _write_csv(folder / "samples.csv", ["index", "picture", *conditions], _samples(evaluation))
