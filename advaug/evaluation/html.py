@@ -95,7 +95,7 @@ def _content(evaluation: Evaluation, worst: int) -> dict[str, Any]:
         "scatters": {name: _scatter(evaluation, name) for name in plain},
         "scatter_groups": list(_groups(evaluation)),
         "faces": {name: _face(evaluation, name, main, regions) for name in plain},
-        "heat": _heat(evaluation.summaries),
+        "heat": _heat(evaluation.summaries[main]),
         "worst": {name: _worst(evaluation, name, worst) for name in plain},
     }
 
@@ -165,18 +165,10 @@ def _face(
     )
 
 
-def _heat(summaries: Mapping[str, SubsetSummary]) -> float:
+def _heat(summary: SubsetSummary) -> float:
     """The largest mean of Landmark-C, a fraction, which has the full colour; 0 without any."""
-    return max(
-        (
-            value
-            for summary in summaries.values()
-            if summary.landmark_c is not None
-            for levels in summary.landmark_c["kinds"].values()
-            for value in levels.values()
-        ),
-        default=0.0,
-    )
+    kinds = {} if summary.landmark_c is None else summary.landmark_c["kinds"]
+    return max((value for levels in kinds.values() for value in levels.values()), default=0.0)
 
 
 def _worst(evaluation: Evaluation, condition: str, count: int) -> list[WorstPicture]:
