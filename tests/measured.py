@@ -38,9 +38,7 @@ class HalfHidden(Dataset):
     def __getitem__(self, index):
         image, landmarks, visible = self.faces[index]
         occluded = landmarks[:, 0] > landmarks[:, 0].median()
-        return SimpleNamespace(
-            image=image, landmarks=landmarks, visible=visible, occluded=occluded
-        )
+        return SimpleNamespace(image=image, landmarks=landmarks, visible=visible, occluded=occluded)
 
 
 def evaluate(output, *words, count=COUNT, detector=("--detector", "measured:make_hourglass")):

@@ -197,7 +197,7 @@ def test_summaries_refuse_what_they_cannot_summarise(summary):
 
 
 class Independent:
-    """The summaries as others compute them: NumPy and SciPy, a picture at a time, no shared code."""
+    """The summaries as others compute them, with NumPy and SciPy, and none of our code."""
 
     def __init__(self, preds, target, pair, threshold):
         sizes = [math.dist(face[pair[0]], face[pair[1]]) for face in target]
@@ -244,7 +244,9 @@ def test_everything_agrees_with_an_independent_implementation(threshold, spread)
     limits = torch.linspace(0, 0.2, 41, dtype=torch.float64)
     assert np.abs(errors.numpy() - other.errors).max() < 1e-6
     assert np.abs(ced(errors, limits).numpy() - other.ced(limits.numpy())).max() < 1e-6
-    assert failure_rate(errors, threshold=threshold) == pytest.approx(other.failure_rate(), abs=1e-6)
+    assert failure_rate(errors, threshold=threshold) == pytest.approx(
+        other.failure_rate(), abs=1e-6
+    )
     assert auc(errors, threshold=threshold) == pytest.approx(other.exact(), abs=1e-6)
     simpson = auc(errors, threshold=threshold, rule="simpson")
     assert simpson == pytest.approx(other.simpson(), abs=1e-6)
