@@ -1,6 +1,7 @@
 """`advaug evaluate`: measure a detector on a set of pictures and report on it."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["add_evaluate"]
 
 IMAGE_SIZE = 256
+MOST_WORKERS = 16
 IMAGENET = ("0.485,0.456,0.406", "0.229,0.224,0.225")
 
 
@@ -41,7 +43,7 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help='such as "cpu" or "cuda" (default: cuda where there is one)',
     )
     add("--batch-size", type=int, default=32, help="pictures at a time (default: 32)")
-    add("--workers", type=int, default=2, help="processes that read pictures (default: 2)")
+    add("--workers", type=int, help="processes that read pictures (default: one a core, up to 16)")
     parser.set_defaults(run=_evaluate)
 
 
@@ -170,9 +172,15 @@ def _plan(arguments: argparse.Namespace, detector: "LoadedDetector", device: str
         flip=arguments.flip,
         image_size=arguments.image_size or detector.image_size or IMAGE_SIZE,
         batch_size=arguments.batch_size,
-        workers=arguments.workers,
+        workers=_cores() if arguments.workers is None else arguments.workers,
         device=device,
     )
+
+
+def _cores() -> int:
+    """How many processes can read at once here: a container may have fewer cores than its host."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return min(len(affinity(0)) if affinity else os.cpu_count() or 1, MOST_WORKERS)
 
 
 def _channels(option: str, words: str | None) -> tuple[float, ...]:

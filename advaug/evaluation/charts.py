@@ -73,7 +73,7 @@ def face_chart(
     *,
     label: str,
 ) -> str:
-    """Draw every landmark at its mean place, as a disc whose area grows with its error squared.
+    """Draw every landmark at its mean place, as a disc whose radius grows with its error.
 
     Args:
         places: x and y of each, in any unit; None where it is nowhere visible.
