@@ -14,7 +14,7 @@ from advaug.datasets import SyntheticFaces, write_pts
 from advaug.detectors import MDM
 from advaug.evaluation import evaluate as measure_in_memory
 from advaug.evaluation.loaded import decode_output
-from advaug.evaluation.predictions import collate
+from advaug.evaluation.looking import collate
 
 
 def results(folder):

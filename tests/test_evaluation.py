@@ -12,14 +12,14 @@ from advaug.detectors import MDM, HourglassNet
 from advaug.evaluation import nme
 from advaug.evaluation.batches import Batches
 from advaug.evaluation.evaluate import CONDITIONS
+from advaug.evaluation.exported import load_onnx
 from advaug.evaluation.loaded import (
     LoadedDetector,
     decode_output,
     load_function,
-    load_onnx,
     load_weights,
 )
-from advaug.evaluation.predictions import collate, collect, find_landmarks
+from advaug.evaluation.looking import collate, collect, find_landmarks
 from advaug.evaluation.summary import Protocol, measure_errors, summarize
 from advaug.heatmaps import decode_heatmaps
 from advaug.pixels import PixelSpec
@@ -290,7 +290,7 @@ class Stopping:
 
 @pytest.mark.parametrize("calls", [0, 3, 5])
 def test_a_stopped_measurement_goes_on_with_the_same_result(calls, tmp_path, monkeypatch):
-    monkeypatch.setattr("advaug.evaluation.predictions.KEPT_TOGETHER", 2)
+    monkeypatch.setattr("advaug.evaluation.looking.KEPT_TOGETHER", 2)
     whole = gather(Stopping(99), faces(), tmp_path, batch_size=2, conditions=CONDITIONS)
     (other := tmp_path / "other").mkdir()
     with pytest.raises(KeyboardInterrupt):

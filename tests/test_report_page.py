@@ -11,7 +11,8 @@ from measured import SIDE, HalfHidden, hourglass
 from advaug.datasets import SyntheticFaces
 from advaug.evaluation.html import write_html
 from advaug.evaluation.loaded import LoadedDetector, decode_output
-from advaug.evaluation.measuring import Plan, measure
+from advaug.evaluation.measuring import measure
+from advaug.evaluation.planning import Plan
 from advaug.evaluation.sets import EvaluationSet
 from advaug.evaluation.summary import Protocol
 from advaug.pixels import PixelSpec

@@ -9,7 +9,7 @@ from advaug.cli.output import say
 
 if TYPE_CHECKING:
     from advaug.evaluation.loaded import LoadedDetector
-    from advaug.evaluation.measuring import Plan
+    from advaug.evaluation.planning import Plan
 
 __all__ = ["add_evaluate"]
 
@@ -104,7 +104,8 @@ def _add_measures(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from advaug.evaluation.html import write_html
-    from advaug.evaluation.measuring import check_plan, measure
+    from advaug.evaluation.measuring import measure
+    from advaug.evaluation.planning import check_plan
     from advaug.evaluation.sets import Request, choose_subsets, open_set
     from advaug.evaluation.tables import format_summary, write_tables
 
@@ -142,7 +143,8 @@ def _device(name: str) -> str:
 
 
 def _load(arguments: argparse.Namespace, device: str) -> "LoadedDetector":
-    from advaug.evaluation.loaded import load_function, load_onnx, load_weights
+    from advaug.evaluation.exported import load_onnx
+    from advaug.evaluation.loaded import load_function, load_weights
     from advaug.pixels import PixelSpec
 
     mean, std = _channels("--mean", arguments.mean), _channels("--std", arguments.std)
@@ -161,7 +163,7 @@ def _load(arguments: argparse.Namespace, device: str) -> "LoadedDetector":
 
 def _plan(arguments: argparse.Namespace, detector: "LoadedDetector", device: str) -> "Plan":
     from advaug.augment.corruptions import SEVERITIES
-    from advaug.evaluation.measuring import Plan
+    from advaug.evaluation.planning import Plan
     from advaug.evaluation.summary import Protocol
 
     return Plan(

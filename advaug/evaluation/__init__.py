@@ -2,10 +2,12 @@
 
 from advaug.evaluation.corruptions import CorruptionErrors, evaluate_corruptions
 from advaug.evaluation.evaluate import CONDITIONS, Errors, evaluate, predict
+from advaug.evaluation.exported import load_onnx
 from advaug.evaluation.html import write_html
-from advaug.evaluation.loaded import LoadedDetector, load_function, load_onnx, load_weights
-from advaug.evaluation.measuring import Evaluation, Plan, measure
+from advaug.evaluation.loaded import LoadedDetector, load_function, load_weights
+from advaug.evaluation.measuring import Evaluation, measure
 from advaug.evaluation.metrics import auc, ced, failure_rate, nme
+from advaug.evaluation.planning import Plan
 from advaug.evaluation.sets import EvaluationSet, Request, choose_subsets, open_set
 from advaug.evaluation.summary import Protocol
 from advaug.evaluation.tables import write_tables

@@ -15,8 +15,8 @@ import advaug
 from advaug.base.files import whole_file
 from advaug.evaluation.charts import COLOURS, curve_chart, face_chart, scatter_chart
 from advaug.evaluation.evaluate import CONDITIONS
+from advaug.evaluation.looking import collate
 from advaug.evaluation.measuring import Evaluation
-from advaug.evaluation.predictions import collate
 from advaug.evaluation.summary import CURVE_REACH, SubsetSummary, regions_of
 from advaug.evaluation.tables import name_of_normalizer, percent
 

@@ -21,9 +21,9 @@ from advaug.evaluation.evaluate import Decode
 from advaug.heatmaps import decode_heatmaps
 from advaug.pixels import PixelSpec
 
-__all__ = ["LoadedDetector", "decode_output", "load_function", "load_onnx", "load_weights"]
+__all__ = ["LoadedDetector", "decode_output", "digest", "load_function", "load_weights"]
 
-IDENTITY = PixelSpec()
+UNCHANGED = PixelSpec()
 READINGS = ("auto", "heatmaps", "coordinates")
 
 
@@ -134,8 +134,8 @@ def load_weights(path: str | os.PathLike[str], device: torch.device | str) -> Lo
         f"{name} ({path.name})",
         module,
         decode_output(),
-        getattr(module, "pixels", IDENTITY),
-        _digest(path.read_bytes()),
+        getattr(module, "pixels", UNCHANGED),
+        digest(path.read_bytes()),
         image_size=getattr(module, "fixed_size", None),
     )
 
@@ -164,100 +164,8 @@ def load_function(spec: str, device: torch.device | str) -> LoadedDetector:
         module,
         decode_output(reading) if isinstance(reading, str) else reading,
         pixels,
-        _digest(*map(_as_bytes, module.state_dict().values())),
+        digest(*map(_as_bytes, module.state_dict().values())),
     )
-
-
-def load_onnx(
-    path: str | os.PathLike[str], device: torch.device | str, *, pixels: PixelSpec = IDENTITY
-) -> LoadedDetector:
-    """Load an exported detector. Needs onnxruntime, which the extra `onnx` brings.
-
-    Its first input is pictures `(B, 3, H, W)`, its last output heatmaps `(B, N, h, w)` or
-    coordinates `(B, N, 2)` in pixels.
-
-    Args:
-        path: An ONNX file.
-        device: Where it runs, if onnxruntime can; else it runs on the CPU.
-        pixels: How it wants its pictures.
-
-    Raises:
-        ImportError: If onnxruntime is missing.
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is no ONNX model, or takes no pictures.
-    """
-    path = Path(path)
-    data = path.read_bytes()
-    module = _OnnxModule(path, torch.device(device))
-    _, _, height, width = module.input_shape
-    if height != width:
-        msg = (
-            f"`--onnx` {path} must take square pictures, but got {height} x {width}. Export it "
-            "with a square input."
-        )
-        raise ValueError(msg)
-    return LoadedDetector(
-        path.name,
-        module,
-        decode_output(),
-        pixels,
-        _digest(data),
-        image_size=height,
-    )
-
-
-class _OnnxModule(nn.Module):
-    """An ONNX file that is called as the module it was exported from."""
-
-    def __init__(self, path: Path, device: torch.device) -> None:
-        super().__init__()
-        self.session = _session(path, device)
-        first = self.session.get_inputs()[0]
-        if len(first.shape) != 4:
-            msg = (
-                f"`--onnx` {path} must take pictures (B, 3, H, W), but got an input of shape "
-                f"{first.shape}. Export a detector of pictures."
-            )
-            raise ValueError(msg)
-        self.input_name: str = first.name
-        # A name stands for a free dimension.
-        self.input_shape = [side if isinstance(side, int) else None for side in first.shape]
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Return all outputs, also of a file that was exported for one batch size."""
-        fixed = self.input_shape[0] or len(images)
-        parts = [self._run(part, fixed) for part in images.float().cpu().split(fixed)]
-        return [torch.cat(part).to(images.device) for part in zip(*parts, strict=True)]
-
-    def _run(self, images: Tensor, size: int) -> list[Tensor]:
-        count = len(images)
-        filled = torch.cat([images, images.new_zeros(size - count, *images.shape[1:])])
-        found = self.session.run(None, {self.input_name: filled.numpy()})
-        return [torch.from_numpy(part)[:count] for part in found]
-
-
-def _session(path: Path, device: torch.device) -> Any:  # noqa: ANN401 # onnxruntime is untyped
-    try:
-        import onnxruntime
-    except ImportError as error:
-        msg = (
-            f"onnxruntime must be installed to run {path}, but got: {error}. Run "
-            "`pip install 'advaug[onnx]'`."
-        )
-        raise ImportError(msg) from error
-    wanted = ["CUDAExecutionProvider"] if device.type == "cuda" else []
-    known = onnxruntime.get_available_providers()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    providers = [name for name in [*wanted, "CPUExecutionProvider"] if name in known]
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
-    except Exception as error:  # onnxruntime has a class for each reason
-        msg = (
-            f"`--onnx` must be an ONNX model that onnxruntime can run, but got "
-            f"{type(error).__name__} for {path}: {error}. Export it again."
-        )
-        raise ValueError(msg) from error
 
 
 def _saved_class(path: Path) -> str | None:
@@ -298,7 +206,7 @@ def _made_parts(spec: str, made: Any) -> tuple[nn.Module, str | Decode, PixelSpe
         case (nn.Module(), reading, *rest) if isinstance(reading, str) or callable(reading):
             match rest:
                 case []:
-                    return made[0], made[1], IDENTITY
+                    return made[0], made[1], UNCHANGED
                 case [PixelSpec() as pixels]:
                     return made[0], made[1], pixels
     msg = (
@@ -319,7 +227,8 @@ def _current_folder_first() -> Iterator[None]:
         sys.path[:] = before
 
 
-def _digest(*parts: bytes) -> str:
+def digest(*parts: bytes) -> str:
+    """A fingerprint of some bytes."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
