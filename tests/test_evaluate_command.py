@@ -211,6 +211,8 @@ REFUSED = [
     (("--threshold", "0"), "`--threshold` must be positive"),
     (("--batch-size", "0"), "`batch_size` must be at least 1"),
     (("--workers", "-1"), "`workers` must not be negative"),
+    (("--worst", "-1"), "`worst` must not be negative"),
+    (("--count", "0"), "`count` must be at least 1"),
     (("--image-size", "36"), "divisible by 8"),
     (("--device", "abacus"), "`--device` must be one that PyTorch has here"),
     (("--mean", "0,0,0"), "`--mean` and `--std` must go with `--onnx`"),

@@ -20,6 +20,7 @@ from advaug.evaluation.loaded import (
     load_weights,
 )
 from advaug.evaluation.looking import collate, collect, find_landmarks
+from advaug.evaluation.sets import EvaluationSet, choose_subsets
 from advaug.evaluation.summary import Protocol, measure_errors, summarize
 from advaug.heatmaps import decode_heatmaps
 from advaug.pixels import PixelSpec
@@ -332,6 +333,18 @@ def test_what_cannot_be_measured_is_refused_at_the_first_batch(find, message, tm
     with pytest.raises(ValueError, match=message):
         gather(find, faces(), tmp_path)
     assert list(tmp_path.rglob("*.safetensors")) == []
+
+
+# Choosing.
+
+
+def test_subsets_without_pictures_are_left_out_unless_they_are_asked_for():
+    found = EvaluationSet("a set", faces(2), {"all": range(2), "blur": []}, ["a", "b"], FACE_68)
+    assert choose_subsets(found, None) == {"all": [0, 1]}
+    with pytest.raises(ValueError, match="must have pictures, but got none in blur of a set"):
+        choose_subsets(found, ["blur"])
+    with pytest.raises(ValueError, match="must be of all, blur for a set, but got 'noise'"):
+        choose_subsets(found, ["all", "noise"])
 
 
 # Summing up.

@@ -103,12 +103,14 @@ def _add_measures(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
+    from advaug.base.checks import check_not_negative
     from advaug.evaluation.html import write_html
     from advaug.evaluation.measuring import measure
     from advaug.evaluation.planning import check_plan
     from advaug.evaluation.sets import Request, choose_subsets, open_set
     from advaug.evaluation.tables import format_summary, write_tables
 
+    check_not_negative(worst=arguments.worst)
     device = _device(arguments.device)
     detector = _load(arguments, device)
     plan = _plan(arguments, detector, device)

@@ -71,10 +71,10 @@ def open_set(name: str, request: Request) -> EvaluationSet:
 
 
 def choose_subsets(found: EvaluationSet, wanted: Sequence[str] | None) -> dict[str, list[int]]:
-    """Give some subsets of a set, or all.
+    """Give some subsets of a set, or all that have pictures.
 
     Raises:
-        ValueError: If the set has no such subset.
+        ValueError: If the set has no such subset, or one that is asked for has no pictures.
     """
     unknown = [name for name in wanted or () if name not in found.subsets]
     if unknown:
@@ -83,7 +83,15 @@ def choose_subsets(found: EvaluationSet, wanted: Sequence[str] | None) -> dict[s
             f"{', '.join(map(repr, unknown))}. Choose of them, or leave it out for all."
         )
         raise ValueError(msg)
-    return {name: list(found.subsets[name]) for name in wanted or found.subsets}
+    empty = [name for name in wanted or () if not len(found.subsets[name])]
+    if empty:
+        msg = (
+            f"`--subsets` must have pictures, but got none in {', '.join(empty)} of {found.name}. "
+            "Leave them out."
+        )
+        raise ValueError(msg)
+    chosen = {name: list(found.subsets[name]) for name in wanted or found.subsets}
+    return {name: indices for name, indices in chosen.items() if indices}
 
 
 def _open_300w(request: Request) -> EvaluationSet:
