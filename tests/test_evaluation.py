@@ -9,7 +9,7 @@ from torch import nn
 
 from advaug.datasets import SyntheticFaces
 from advaug.detectors import MDM, HourglassNet
-from advaug.evaluation import nme
+from advaug.evaluation import evaluate, nme
 from advaug.evaluation.batches import Batches
 from advaug.evaluation.evaluate import CONDITIONS
 from advaug.evaluation.exported import load_onnx
@@ -20,6 +20,7 @@ from advaug.evaluation.loaded import (
     load_weights,
 )
 from advaug.evaluation.looking import collate, collect, find_landmarks
+from advaug.evaluation.report import format_table
 from advaug.evaluation.sets import EvaluationSet, choose_subsets
 from advaug.evaluation.summary import Protocol, measure_errors, summarize
 from advaug.heatmaps import decode_heatmaps
@@ -365,6 +366,28 @@ def test_occluded_landmarks_are_measured_apart(tmp_path):
     assert found.nme_visible == pytest.approx((2 / sizes).mean().item(), rel=1e-5)
     assert found.nme_occluded == pytest.approx((6 / sizes).mean().item(), rel=1e-5)
     assert found.nme_visible < found.nme < found.nme_occluded
+
+
+def test_measuring_in_memory_tells_them_apart_as_well(tmp_path):
+    dataset = HalfHidden(faces())
+    truth = collate([dataset[index] for index in range(len(dataset))])
+    off = torch.where(truth.occluded, 6.0, 2.0)[..., None] * torch.tensor([1.0, 0.0])
+    found = evaluate(
+        stand_in(lambda images: truth.landmarks + off).module,
+        decode_output("coordinates"),
+        truth.images,
+        truth.landmarks,
+        truth.visible,
+        normalizer="inter_ocular",
+        occluded=truth.occluded,
+        conditions=CLEAN,
+    )["clean"].summary()
+    sizes = (truth.landmarks[:, 36] - truth.landmarks[:, 45]).norm(dim=1)
+    assert found["nme_visible"] == pytest.approx((2 / sizes).mean().item(), rel=1e-5)
+    assert found["nme_occluded"] == pytest.approx((6 / sizes).mean().item(), rel=1e-5)
+    table = format_table({"a run": {"clean": found}})
+    assert "clean NME visible %" in table
+    assert "clean NME occluded %" in table
 
 
 def test_sets_that_do_not_know_what_is_occluded_say_nothing_of_it(tmp_path):
