@@ -9,6 +9,7 @@ import torch
 from measured import COUNT, SIDE, evaluate, hourglass
 from torch import nn
 
+from advaug.augment.corruptions import UNLIKE
 from advaug.cli.main import main
 from advaug.datasets import SyntheticFaces, write_pts
 from advaug.detectors import MDM
@@ -103,6 +104,18 @@ def test_landmark_c_is_summed_up_as_its_benchmark_says(measured):
     )
     assert found["worst"] == pytest.approx(max(means.values()))
     assert list(found["kinds"]["fog"]) == ["1", "5"]
+
+
+def test_the_kinds_unlike_the_training_are_measured_by_themselves(tmp_path):
+    kind = next(iter(UNLIKE))
+    words = ("--conditions", "landmark-c", "--group", "unlike", "--kinds", kind)
+    assert evaluate(tmp_path, *words, "--severities", "3") == 0
+    found = results(tmp_path)
+    assert found["group"] == "unlike"
+    assert list(found["subsets"]["val"]["landmark_c"]["kinds"]) == [kind]
+    assert "of the kinds unlike what this library trains on" in (
+        tmp_path / "report.html"
+    ).read_text().replace("\n", " ")
 
 
 def test_another_normalizer_and_subset_need_no_detector_again(tmp_path, monkeypatch, capsys):
@@ -207,6 +220,8 @@ REFUSED = [
     (("--normalizer", "36,68"), "two indices from 0 to 67"),
     (("--conditions", "rain"), "`--conditions` must be of clean, masked, occluded, landmark-c"),
     (("--conditions", "landmark-c", "--kinds", "rain"), "`kind` must be one of gaussian_noise"),
+    (("--conditions", "landmark-c", "--group", "other"), "`group` must be one of"),
+    (("--conditions", "landmark-c", "--group", "unlike", "--kinds", "fog"), "`kind` must be one"),
     (("--conditions", "landmark-c", "--severities", "6"), "`severity` must be from 1 to 5"),
     (("--threshold", "0"), "`--threshold` must be positive"),
     (("--batch-size", "0"), "`batch_size` must be at least 1"),

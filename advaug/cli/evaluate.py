@@ -86,7 +86,10 @@ def _add_measures(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="clean, masked, occluded, landmark-c (default: clean)",
     )
-    group.add_argument("--kinds", nargs="+", metavar="KIND", help="of Landmark-C (default: all)")
+    group.add_argument(
+        "--group", default="akin", help="of Landmark-C's kinds: akin or unlike (default: akin)"
+    )
+    group.add_argument("--kinds", nargs="+", metavar="KIND", help="of that group (default: all)")
     group.add_argument(
         "--severities", nargs="+", type=int, metavar="N", help="of Landmark-C (default: 1 to 5)"
     )
@@ -171,6 +174,7 @@ def _plan(arguments: argparse.Namespace, detector: "LoadedDetector", device: str
     return Plan(
         Protocol(_normalizer(arguments.normalizer), arguments.threshold),
         conditions=tuple(arguments.conditions),
+        group=arguments.group,
         kinds=None if arguments.kinds is None else tuple(arguments.kinds),
         severities=tuple(arguments.severities or SEVERITIES),
         flip=arguments.flip,

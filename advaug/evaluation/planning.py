@@ -27,7 +27,8 @@ class Plan:
     Attributes:
         protocol: Of the errors.
         conditions: Names of `CONDITIONS`, and "landmark-c".
-        kinds: Of Landmark-C; None for all that suit the landmarks.
+        group: Of Landmark-C's kinds, "akin" or "unlike": two numbers, never one.
+        kinds: Of that group; None for all that suit the landmarks.
         severities: Of Landmark-C.
         flip: Whether landmarks are averaged over each picture and its mirror image.
         image_size: Side of the pictures.
@@ -38,6 +39,7 @@ class Plan:
 
     protocol: Protocol
     conditions: tuple[str, ...] = ("clean",)
+    group: str = "akin"
     kinds: tuple[str, ...] | None = None
     severities: tuple[int, ...] = SEVERITIES
     flip: bool = False
@@ -94,8 +96,8 @@ def choose_conditions(plan: Plan, num_landmarks: int) -> dict[str, Condition]:
     names = [name for name in CONDITIONS if name in plan.conditions or name == "clean"]
     conditions = {name: CONDITIONS[name] for name in names}
     if LANDMARK_C in plan.conditions:
-        kinds = kinds_for(num_landmarks) if plan.kinds is None else plan.kinds
-        conditions |= corruption_conditions(kinds, plan.severities)
+        kinds = kinds_for(num_landmarks, plan.group) if plan.kinds is None else plan.kinds
+        conditions |= corruption_conditions(kinds, plan.severities, plan.group)
     return conditions
 
 

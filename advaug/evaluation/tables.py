@@ -53,6 +53,7 @@ def as_document(evaluation: Evaluation) -> dict[str, Any]:
         "flip": plan.flip,
         "normalizer": name_of_normalizer(evaluation),
         "threshold": plan.protocol.threshold,
+        "group": plan.group,
         "subsets": {name: asdict(found) for name, found in evaluation.summaries.items()},
         "pace": asdict(evaluation.pace),
         "notes": evaluation.notes,
