@@ -213,7 +213,7 @@ def test_a_batch_that_does_not_fit_is_said_and_reported(tmp_path, monkeypatch, c
 
 
 REFUSED = [
-    (("--data", "wider"), "`--data` must be one of synthetic, 300w, pts"),
+    (("--data", "wider"), "`--data` must be one of synthetic, 300w, "),
     (("--data", "300w"), "`--root` must name the folder of 300w"),
     (("--subsets", "ibug"), "`--subsets` must be of val, hard"),
     (("--normalizer", "iod"), "`normalizer` must be one of inter_ocular"),

@@ -65,7 +65,12 @@ def _add_detector(parser: argparse.ArgumentParser) -> None:
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the pictures")
-    group.add_argument("--data", required=True, metavar="NAME", help="synthetic, 300w, pts")
+    group.add_argument(
+        "--data",
+        required=True,
+        metavar="NAME",
+        help="synthetic, pts, 300w, ...; a wrong one lists all",
+    )
     group.add_argument("--root", type=Path, help="their folder; synthetic needs none")
     group.add_argument("--subsets", nargs="+", metavar="NAME", help="some (default: all)")
     group.add_argument(
@@ -96,9 +101,8 @@ def _add_measures(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--flip", action="store_true", help="average over the mirrored picture")
     group.add_argument(
         "--normalizer",
-        default="inter_ocular",
         help="inter_ocular, inter_pupil, box, diagonal, or two landmarks such as 36,45 "
-        "(default: inter_ocular)",
+        "(default: what is customary on these pictures, mostly inter_ocular)",
     )
     group.add_argument(
         "--threshold", type=float, default=0.1, help="of FR, AUC and CED (default: 0.1)"
@@ -169,10 +173,14 @@ def _load(arguments: argparse.Namespace, device: str) -> "LoadedDetector":
 def _plan(arguments: argparse.Namespace, detector: "LoadedDetector", device: str) -> "Plan":
     from advaug.augment.corruptions import SEVERITIES
     from advaug.evaluation.planning import Plan
+    from advaug.evaluation.sets import choose_normalizer
     from advaug.evaluation.summary import Protocol
 
     return Plan(
-        Protocol(_normalizer(arguments.normalizer), arguments.threshold),
+        Protocol(
+            choose_normalizer(arguments.data, _normalizer(arguments.normalizer)),
+            arguments.threshold,
+        ),
         conditions=tuple(arguments.conditions),
         group=arguments.group,
         kinds=None if arguments.kinds is None else tuple(arguments.kinds),
@@ -205,8 +213,10 @@ def _channels(option: str, words: str | None) -> tuple[float, ...]:
     return numbers
 
 
-def _normalizer(words: str) -> Any:  # noqa: ANN401 # checked where it is used
-    """A name, or two landmarks."""
+def _normalizer(words: str | None) -> Any:  # noqa: ANN401 # checked where it is used
+    """A name, two landmarks, or None."""
+    if words is None:
+        return None
     first, comma, second = words.partition(",")
     if comma and first.strip().isdigit() and second.strip().isdigit():
         return int(first), int(second)

@@ -17,7 +17,7 @@ from advaug.evaluation.charts import COLOURS, curve_chart, face_chart, scatter_c
 from advaug.evaluation.evaluate import CONDITIONS
 from advaug.evaluation.looking import collate
 from advaug.evaluation.measuring import Evaluation
-from advaug.evaluation.summary import CURVE_REACH, SubsetSummary, regions_of
+from advaug.evaluation.summary import CURVE_REACH, SubsetSummary
 from advaug.evaluation.tables import name_of_normalizer, percent
 
 __all__ = ["write_html"]
@@ -80,7 +80,8 @@ def _content(evaluation: Evaluation, worst: int) -> dict[str, Any]:
     """What the template names."""
     plain = [name for name in evaluation.predictions.found if "/" not in name]
     main = max(evaluation.summaries, key=lambda name: evaluation.summaries[name].pictures)
-    regions = regions_of(evaluation.found_set.scheme)
+    scheme = evaluation.found_set.scheme
+    regions = {} if scheme is None else scheme.regions
     return {
         "evaluation": evaluation,
         "version": advaug.__version__,
@@ -152,14 +153,12 @@ def _face(
     )
     means = shown.nanmean(dim=0)
     colour = {i: number for number, indices in enumerate(regions.values()) for i in indices}
-    names = getattr(evaluation.found_set.scheme, "names", ()) or range(len(errors))
+    scheme = evaluation.found_set.scheme
+    named = scheme.names if scheme is not None and scheme.names else [""] * len(errors)
     return face_chart(
         [None if x != x else (x, y) for x, y in means.tolist()],
         [None if error is None else 100 * error for error in errors],
-        [
-            f"{index} {name}" if str(index) != str(name) else str(index)
-            for index, name in enumerate(names)
-        ],
+        [f"{index} {name}".strip().replace("_", " ") for index, name in enumerate(named)],
         [colour.get(index, 0) for index in range(len(errors))],
         label=f"Mean error of every landmark, {condition} pictures, {subset}",
     )

@@ -15,7 +15,14 @@ from advaug.evaluation.batches import Batches
 from advaug.evaluation.evaluate import Condition
 from advaug.evaluation.loaded import LoadedDetector
 from advaug.evaluation.looking import collect, find_landmarks
-from advaug.evaluation.planning import Plan, check_fit, check_plan, choose_conditions, mirror_of
+from advaug.evaluation.planning import (
+    Plan,
+    check_complete,
+    check_fit,
+    check_plan,
+    choose_conditions,
+    mirror_of,
+)
 from advaug.evaluation.predictions import Pace, Predictions
 from advaug.evaluation.sets import EvaluationSet
 from advaug.evaluation.summary import Measured, SubsetSummary, measure_errors, summarize
@@ -81,6 +88,7 @@ def measure(
     num_landmarks = check_plan(plan, detector, output)
     check_fit(detector, found_set, num_landmarks)
     conditions = choose_conditions(plan, num_landmarks)
+    check_complete(found_set, conditions)
     flip = mirror_of(found_set, plan)
     claim(output, _settings(detector, found_set, plan, conditions))
     notes: list[str] = []

@@ -1,11 +1,11 @@
 """How a detector is to be measured, and every reason why it cannot be, before anything is read."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from advaug.augment.corruptions import SEVERITIES
+from advaug.augment.corruptions import GROUPS, SEVERITIES
 from advaug.base.checks import check_at_least_one, check_not_negative
 from advaug.evaluation.corruptions import corruption_conditions, kinds_for
 from advaug.evaluation.evaluate import CONDITIONS, Condition
@@ -14,7 +14,7 @@ from advaug.evaluation.metrics import check_normalizer
 from advaug.evaluation.sets import EvaluationSet
 from advaug.evaluation.summary import Protocol
 
-__all__ = ["Plan", "check_fit", "check_plan", "choose_conditions", "mirror_of"]
+__all__ = ["Plan", "check_complete", "check_fit", "check_plan", "choose_conditions", "mirror_of"]
 
 LANDMARK_C = "landmark-c"
 FACE_CONDITIONS = ("masked",)  # drawn from the 68 landmarks of a face
@@ -110,6 +110,20 @@ def check_fit(detector: LoadedDetector, found_set: EvaluationSet, num_landmarks:
             f"`--data` {found_set.name} must have the {num_landmarks} landmarks of "
             f"{detector.name}, but got {annotated}. Choose a set that is annotated as it was "
             "trained."
+        )
+        raise ValueError(msg)
+
+
+def check_complete(found_set: EvaluationSet, conditions: Mapping[str, Condition]) -> None:
+    """Raise where something would be drawn by landmarks that have no place."""
+    kinds = [pair for group in GROUPS.values() for pair in group.items()]
+    drawn = {kind for kind, corruption in kinds if corruption.face}
+    asked = {name.split("/")[0] for name in conditions}
+    unfit = sorted(asked & {*FACE_CONDITIONS, *drawn})
+    if unfit and not found_set.complete:
+        msg = (
+            f"`--conditions` {', '.join(unfit)} must have all landmarks of a face, but got "
+            f"{found_set.name}, where some have no place. Leave it out, or name other `--kinds`."
         )
         raise ValueError(msg)
 

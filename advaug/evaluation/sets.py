@@ -5,15 +5,17 @@ A set is read once, whatever its subsets are: a subset is a choice of its pictur
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from torch.utils.data import ConcatDataset, Dataset
 
-from advaug.datasets import Faces300W, LandmarkSample, PtsFolder, SyntheticFaces
+from advaug.datasets import LandmarkSample, PtsFolder, SyntheticFaces
+from advaug.datasets.known import KNOWN
+from advaug.evaluation.metrics import Normalizer
 from advaug.schemes import FACE_68, LandmarkScheme
 
-__all__ = ["SETS", "EvaluationSet", "Request", "choose_subsets", "open_set"]
+__all__ = ["SETS", "EvaluationSet", "Request", "choose_normalizer", "choose_subsets", "open_set"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class EvaluationSet:
         subsets: Indices of the pictures of each subset, by its name; they may overlap.
         names: What each picture is called.
         scheme: What the landmarks mean; None if unknown.
+        complete: Whether every landmark of every face has a place.
     """
 
     name: str
@@ -52,6 +55,7 @@ class EvaluationSet:
     subsets: Mapping[str, Sequence[int]]
     names: Sequence[str]
     scheme: LandmarkScheme | None
+    complete: bool = True
 
 
 def open_set(name: str, request: Request) -> EvaluationSet:
@@ -68,6 +72,23 @@ def open_set(name: str, request: Request) -> EvaluationSet:
         msg = f"`--root` must name the folder of {name}, but got none. Pass the folder."
         raise ValueError(msg)
     return SETS[name](request)
+
+
+def choose_normalizer(name: str, wanted: Normalizer | None) -> Normalizer:
+    """Give the normaliser of a set: what is asked for, or else what is customary.
+
+    Raises:
+        ValueError: If the set has faces without an eye, and the normaliser needs both.
+    """
+    usual: Normalizer = NORMALIZERS.get(name, "inter_ocular")
+    normalizer = usual if wanted is None else wanted
+    if name in PROFILES and normalizer not in ("box", "diagonal"):
+        msg = (
+            f"`--normalizer` must be box or diagonal for {name}, whose profiles have landmarks "
+            f"without a place, but got {normalizer}. Choose one of them."
+        )
+        raise ValueError(msg)
+    return normalizer
 
 
 def choose_subsets(found: EvaluationSet, wanted: Sequence[str] | None) -> dict[str, list[int]]:
@@ -94,26 +115,17 @@ def choose_subsets(found: EvaluationSet, wanted: Sequence[str] | None) -> dict[s
     return {name: indices for name, indices in chosen.items() if indices}
 
 
-def _open_300w(request: Request) -> EvaluationSet:
-    """Common 554, Challenging 135 and Full 689, as the paper's Table 1."""
+def _open_known(name: str, request: Request) -> EvaluationSet:
+    """A public set: all that is measured on, each picture once."""
     assert request.root is not None
-    options: dict[str, Any] = {
-        "image_size": request.image_size,
-        "skip_broken": request.skip_broken,
-    }
-    common = Faces300W(request.root, "common", **options)
-    challenging = Faces300W(request.root, "challenging", **options)
-    border, count = len(common), len(common) + len(challenging)
+    known = KNOWN[name]
+    found = known.open_tests(
+        request.root, image_size=request.image_size, skip_broken=request.skip_broken
+    )
+    prefix = f"{request.root.as_posix()}/"
+    names = [where.removeprefix(prefix) for where in found.names]
     return EvaluationSet(
-        "300W",
-        ConcatDataset([common, challenging]),
-        {
-            "common": range(border),
-            "challenging": range(border, count),
-            "full": range(count),
-        },
-        _relative([*common.paths, *challenging.paths], request.root),
-        FACE_68,
+        name, found.dataset, found.subsets, names, found.scheme, complete=name not in PROFILES
     )
 
 
@@ -155,9 +167,19 @@ def _relative(paths: Sequence[Path], root: Path) -> list[str]:
 
 SETS: Mapping[str, Callable[[Request], EvaluationSet]] = {
     "synthetic": _open_synthetic,
-    "300w": _open_300w,
+    **{name: partial(_open_known, name) for name in KNOWN},
     "pts": _open_pts,
 }
 """Every set by the name that `--data` takes."""
 
 ROOTLESS = ("synthetic",)
+
+NORMALIZERS: Mapping[str, Normalizer] = {
+    "aflw2000": "box",
+    "merl-rav": "box",
+    "mpii": "box",
+    "coco": "box",
+}
+"""What is customary on the sets where it is not the inter-ocular distance."""
+
+PROFILES = ("merl-rav",)  # where an eye may have no place

@@ -29,18 +29,10 @@ __all__ = [
     "Protocol",
     "SubsetSummary",
     "measure_errors",
-    "regions_of",
     "summarize",
 ]
 
 CURVE_POINTS, CURVE_REACH = 201, 2  # as far as twice the threshold
-FACE_68_REGIONS: Mapping[str, Sequence[int]] = {
-    "jaw": range(17),
-    "brows": range(17, 27),
-    "nose": range(27, 36),
-    "eyes": range(36, 48),
-    "mouth": range(48, 68),
-}
 
 
 @dataclass(frozen=True)
@@ -173,7 +165,7 @@ def summarize(
         protocol: How they were measured.
         scheme: Whose regions are told apart.
     """
-    regions = regions_of(scheme)
+    regions = {} if scheme is None else scheme.regions
     found = {}
     for name, indices in subsets.items():
         chosen = torch.as_tensor(list(indices))
@@ -190,14 +182,6 @@ def summarize(
             _landmark_c(errors),
         )
     return found
-
-
-def regions_of(scheme: LandmarkScheme | None) -> Mapping[str, Sequence[int]]:
-    """Landmarks of each region of the face, by its name; none where they are not known."""
-    known = getattr(scheme, "regions", None)
-    if known is None and scheme is not None and scheme.name == "face-68":
-        return FACE_68_REGIONS
-    return known or {}
 
 
 def _measures(errors: Tensor, occluded: Tensor | None, protocol: Protocol) -> Measures:

@@ -11,7 +11,6 @@ from typing import Any
 
 from advaug.base.files import whole_file
 from advaug.evaluation.measuring import Evaluation
-from advaug.evaluation.summary import regions_of
 
 __all__ = ["as_document", "format_summary", "name_of_normalizer", "write_tables"]
 
@@ -100,13 +99,14 @@ def _results(evaluation: Evaluation) -> Iterable[list[Any]]:
 
 def _landmarks(evaluation: Evaluation, plain: Sequence[str]) -> Iterable[list[Any]]:
     scheme = evaluation.found_set.scheme
-    names = getattr(scheme, "names", ())
-    regions = {i: name for name, indices in regions_of(scheme).items() for i in indices}
+    names = () if scheme is None else scheme.names
+    regions = {} if scheme is None else scheme.regions
+    region_of = {i: name for name, indices in regions.items() for i in indices}
     for subset, summary in evaluation.summaries.items():
         for index in range(evaluation.predictions.landmarks.shape[1]):
             values = [summary.details[condition].landmarks[index] for condition in plain]
             name = names[index] if names else ""
-            yield [subset, index, name, regions.get(index, ""), *values]
+            yield [subset, index, name, region_of.get(index, ""), *values]
 
 
 def _samples(evaluation: Evaluation) -> Iterable[list[Any]]:
