@@ -203,7 +203,7 @@ def test_what_cannot_be_attached_is_refused_and_says_why():
         ({"images": lambda i, m: None}, r"`images` must find the pictures .* found None"),
         (
             {"images": lambda i, m: i.clone()},
-            r"`images` must return one of the forward's arguments",
+            r"`images` must return one of the forward",
         ),
         ({"target": lambda i, m: m[:2]}, r"`target` must be landmarks .* for 4 pictures"),
     ],

@@ -1,4 +1,4 @@
-"""The Lightning callback against a plain loop, alone and in two processes, and its checkpoint."""
+"""Trainers of others: against a plain loop, their checkpoints, their logs, their evaluation."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from toys import HeatmapToy, differences, heatmap_batch, snapshot, tiny_adversar
 
 lightning = pytest.importorskip("lightning.pytorch")
 from lightning.pytorch.plugins import MixedPrecision  # noqa: E402
-from lightning.pytorch.strategies import DDPStrategy, ParallelStrategy  # noqa: E402
+from lightning.pytorch.strategies import DDPStrategy  # noqa: E402
 
 from advaug.integrations.lightning import AdversaryCallback  # noqa: E402
 
@@ -24,7 +24,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*(LeafSpec|num_workers|logging interval|litlogger)"),
     pytest.mark.filterwarnings("ignore:.*(srun|Checkpoint directory|loops.*state|resum)"),
 ]
-LOSS_WEIGHT = 1 / 65536
 BATCH, BATCHES = 4, 5
 WINDOWS = (1, 2)
 QUIET = {
@@ -73,8 +72,8 @@ def plain_loop(module, adversary, *, accumulate=1, clip=None, dtype=None):
     batches = list(loader())
     for index, (images, heatmaps) in enumerate(batches):
         with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
+            images = adversary.augment(images, heatmaps)
             loss = nn.functional.mse_loss(module.net(images), heatmaps)
-            loss = loss + adversary(module.net, images, heatmaps)
         (loss / accumulate).backward()
         if (index + 1) % accumulate == 0 or index + 1 == len(batches):
             if clip is not None:
@@ -88,14 +87,15 @@ def twins(seed=0, **options):
     pairs = []
     for _ in range(2):
         torch.manual_seed(seed)
-        pairs.append((Module(), tiny_adversary(loss_weight=LOSS_WEIGHT, **options)))
+        pairs.append((Module(), tiny_adversary(**options)))
     return pairs
 
 
 def assert_close(one, other, rtol=1e-4, atol=1e-5):
     for name, value in one.state_dict().items():
         if isinstance(value, torch.Tensor):
-            torch.testing.assert_close(value, other.state_dict()[name], rtol=rtol, atol=atol)
+            expected = other.state_dict()[name]  # the report is NaN where nobody told the errors
+            torch.testing.assert_close(value, expected, rtol=rtol, atol=atol, equal_nan=True)
 
 
 @pytest.mark.parametrize(
@@ -120,15 +120,13 @@ def test_a_fit_is_the_loop_of_the_readme(trainer, loop):
     fit(module, adversary, **trainer)
     torch.manual_seed(3)
     plain_loop(other_module, other_adversary, **loop)
-    # bfloat16 rounds the sum of the two gradients and the two gradients apart differently.
-    tolerance = {"rtol": 1e-2, "atol": 1e-3} if "precision" in trainer else {}
-    assert_close(module.net, other_module.net, **tolerance)
-    assert_close(adversary, other_adversary, **tolerance)
+    assert differences(module.net.state_dict(), other_module.net.state_dict()) == []
+    assert differences(adversary.state_dict(), other_adversary.state_dict()) == []
     assert differences(before, module.net.state_dict())
 
 
 def test_without_the_callback_the_module_ends_elsewhere():
-    """The comparison above can fail: the defence matters at its tolerance."""
+    """The comparison above can fail."""
     (module, adversary), (alone, _) = twins()
     torch.manual_seed(3)
     fit(module, adversary)
@@ -146,7 +144,7 @@ class Scaled(MixedPrecision):
         return contextlib.nullcontext()
 
 
-def test_the_defence_is_scaled_as_the_loss_is():
+def test_a_loss_scale_changes_nothing():
     (module, adversary), (other_module, other_adversary) = twins()
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
     for each, ours, options in (
@@ -179,7 +177,7 @@ def test_an_overflow_skips_the_detectors_step_and_the_run_goes_on():
 
 
 def test_a_fit_that_is_taken_up_ends_where_an_uninterrupted_one_ends(tmp_path):
-    (whole, adversary), (part, other_adversary) = twins(batch_norm="split")
+    (whole, adversary), (part, other_adversary) = twins()
 
     def run(module, adversary, epochs, **options):
         trainer = lightning.Trainer(
@@ -195,7 +193,7 @@ def test_a_fit_that_is_taken_up_ends_where_an_uninterrupted_one_ends(tmp_path):
     held = torch.load(tmp_path / "one.ckpt", weights_only=True)["callbacks"]
     assert differences(held["advaug.AdversaryCallback"], other_adversary.state_dict()) == []
     run(whole, adversary, 2)
-    resumed, fresh = Module(), tiny_adversary(loss_weight=LOSS_WEIGHT, batch_norm="split", seed=9)
+    resumed, fresh = Module(), tiny_adversary(seed=9)
     resumed.net.body[3].p = 0.0
     run(resumed, fresh, 2, ckpt_path=tmp_path / "one.ckpt")
     assert differences(whole.net.state_dict(), resumed.net.state_dict()) == []
@@ -229,68 +227,78 @@ def test_a_healthy_run_ends_without():
     assert not [warning for warning in seen if "health" in str(warning.message)]
 
 
+def test_validation_sees_its_pictures_as_they_are():
+    (module, adversary), _ = twins()
+    seen = []
+    module.validation_step = lambda batch, _: seen.append(batch[0])
+    trainer = lightning.Trainer(**QUIET, callbacks=[AdversaryCallback(adversary)])
+    trainer.fit(module, loader(), loader(seed=5))
+    images = torch.cat([batch[0] for batch in loader(seed=5)])
+    assert torch.equal(torch.cat(seen)[-len(images) :], images)
+    assert adversary._calls == BATCHES
+
+
+def test_the_batch_of_the_loader_stays_as_it_was_and_so_does_the_strategy():
+    (module, adversary), _ = twins()
+    images, heatmaps = heatmap_batch(4)
+    batch = [images, heatmaps]
+    before = images.clone()
+    trainer = fit(module, adversary, data=[batch])
+    assert batch[0] is images
+    assert torch.equal(images, before)
+    assert adversary.report is not None
+    assert "training_step" not in vars(trainer.strategy)
+
+
 class Manual(Module):
     def __init__(self):
         super().__init__()
         self.automatic_optimization = False
 
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(super().training_step(batch, batch_idx))
+        optimizer.step()
 
-class Sharded(ParallelStrategy):
-    """Stands for every strategy whose gradients are elsewhere."""
 
-    root_device = torch.device("cpu")
-    is_global_zero = True
-    global_rank = local_rank = 0
-    world_size = 1
+def test_manual_optimization_is_the_loop_too():
+    (_, adversary), (other_module, other_adversary) = twins()
+    module = Manual()
+    module.net.load_state_dict(other_module.net.state_dict())
+    torch.manual_seed(3)
+    fit(module, adversary)
+    torch.manual_seed(3)
+    plain_loop(other_module, other_adversary)
+    assert differences(module.net.state_dict(), other_module.net.state_dict()) == []
+    assert differences(adversary.state_dict(), other_adversary.state_dict()) == []
 
-    def all_gather(self, tensor, **_):
-        return tensor
 
-    def barrier(self, *_):
-        pass
-
-    def broadcast(self, obj, src=0):
-        return obj
-
-    def reduce(self, tensor, *_, **__):
-        return tensor
-
-    def model_to_device(self):
-        pass
+def test_several_backwards_a_step_are_several_lessons():
+    module, adversary = Module(optimizer=lambda p: torch.optim.LBFGS(p, max_iter=3)), None
+    adversary = tiny_adversary()
+    fit(module, adversary, data=loader(batches=2))
+    assert adversary._calls > 2
+    assert adversary.health() is not None
+    assert all(value.isfinite().all() for value in module.parameters())
 
 
 @pytest.mark.parametrize(
-    ("make", "callback", "options", "message"),
+    ("batch", "message"),
     [
-        (Manual, {}, {}, "self.manual_backward"),
-        (lambda: Module(optimizer=torch.optim.LBFGS), {}, {}, "but LBFGS takes several"),
-        (Module, {"detector": lambda m: m.model}, {}, r"parts of Module are \['net'\]"),
-        (Module, {"detector": lambda _: 3}, {}, "to call, but gave a int"),
-        (Module, {"detector": lambda _: HeatmapToy()}, {}, "has no part in it"),
-        (Module, {"batch": lambda b: (b["image"], b["maps"])}, {}, "a list of 2: a tensor"),
-        (Module, {"batch": lambda b: b[0]}, {}, "must give .images, target."),
-        (Module, {"batch": lambda b: (b[0][:, :1], b[1])}, {}, "`images` must be .B, 3, H, W."),
-        (Module, {}, {"strategy": Sharded()}, "but got Sharded"),
+        (lambda b: (b["image"], b["maps"]), "a list of 2: a tensor"),
+        (lambda b: b[0], "must give .images, target."),
+        (lambda b: (b[0][:, :1], b[1]), "`images` must be .B, 3, H, W."),
+        (lambda b: (b[0].clone(), b[1]), "`images` must return one of"),
     ],
-    ids=[
-        *(
-            "manual",
-            "LBFGS",
-            "no such part",
-            "no callable",
-            "foreign detector",
-            "no dict",
-            "one part",
-        ),
-        *("no pictures", "strategy"),
-    ],
+    ids=["no dict", "one part", "no pictures", "new pictures"],
 )
-def test_what_cannot_work_is_refused_before_anything_moves(make, callback, options, message):
-    module, adversary = make(), tiny_adversary()
-    before = snapshot([module.net.state_dict(), adversary.state_dict()])
+def test_a_batch_that_does_not_fit_is_refused(batch, message):
+    module, adversary = Module(), tiny_adversary()
+    before = snapshot(module.net.state_dict())
     with pytest.raises((ValueError, TypeError), match=message):
-        fit(module, adversary, callback=AdversaryCallback(adversary, **callback), **options)
-    assert differences(before, [module.net.state_dict(), adversary.state_dict()]) == []
+        fit(module, adversary, callback=AdversaryCallback(adversary, batch))
+    assert differences(before, module.net.state_dict()) == []
 
 
 # --- two processes -----------------------------------------------------------------------------
@@ -317,7 +325,7 @@ def parts():
     module = Module(net, lambda p: torch.optim.SGD(p, lr=0.1))
     # Under the limit a young attacker's gradients are as small as rounding, and Adam follows them.
     adversary = tiny_adversary(
-        attacker=Noiseless(), loss_weight=LOSS_WEIGHT, adversarial_limit=None
+        attacker=Noiseless(), adversarial_limit=None
     )
     return module, adversary
 
@@ -341,8 +349,9 @@ def process(rank, folder, port):
         fit(module, adversary, half(rank), accumulate_grad_batches=accumulate, **together)
         ends = [module.net.state_dict(), adversary.state_dict()]
         torch.save(ends, f"{folder}/{accumulate}-{rank}.pt")
-    with pytest.raises(ValueError, match="static_graph=True"):
-        fit(*parts(), half(rank), **{**together, "strategy": DDPStrategy(static_graph=True)})
+    module, adversary = parts()
+    fit(module, adversary, half(rank), **{**together, "strategy": DDPStrategy(static_graph=True)})
+    assert adversary.report is not None
     distributed.destroy_process_group()
 
 
