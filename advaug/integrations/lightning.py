@@ -9,7 +9,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from advaug.adversary import SampleAdaptiveAdversary
 from advaug.base.checks import describe
-from advaug.integrations.shared import unwell
+from advaug.integrations.shared import known, unwell
 from advaug.step.attach import put_back
 
 __all__ = ["AdversaryCallback"]
@@ -95,10 +95,7 @@ class AdversaryCallback(Callback):
         batch_idx: int,
     ) -> None:
         """Log the report; the values are read when Lightning writes a point, and only then."""
-        report = self.adversary.report
-        if report is not None:
-            values = {f"adversary/{name}": value for name, value in vars(report).items()}
-            pl_module.log_dict(values, logger=bool(trainer.loggers), batch_size=1)
+        pl_module.log_dict(known(self.adversary), logger=bool(trainer.loggers), batch_size=1)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Warn of a run that has left its operating point."""

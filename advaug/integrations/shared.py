@@ -2,15 +2,18 @@
 
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 
 from advaug.adversary import SampleAdaptiveAdversary
 from advaug.base.checks import describe
 from advaug.pixels import PixelSpec
 
-__all__ = ["IMAGENET", "save_with", "scalars", "unwell"]
+__all__ = ["IMAGENET", "known", "save_with", "scalars", "unwell"]
 
 IMAGENET = PixelSpec((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+PREFIX = "adversary/"
+TOLD = ("error", "feedback", "rise", "rise_over_appearance")
 KEY = "advaug"  # of the adversary's state beside the optimizer's own
 
 
@@ -55,15 +58,27 @@ def save_with(optimizer: Optimizer, adversary: SampleAdaptiveAdversary) -> None:
     optimizer.register_load_state_dict_post_hook(load)
 
 
-def scalars(adversary: SampleAdaptiveAdversary) -> dict[str, float]:
-    """The last report as numbers by the names under which they are logged; none before the first.
+def known(adversary: SampleAdaptiveAdversary) -> dict[str, Tensor]:
+    """The last report by the names under which it is logged, on the device; empty before it.
 
-    Waits for the device. What a step did not compute is left out.
+    Without what only `tell` can teach, unless it was told.
     """
     if adversary.report is None:
         return {}
+    values = vars(adversary.report).items()
+    return {
+        PREFIX + name: value
+        for name, value in values
+        if adversary._is_told or name not in TOLD
+    }
+
+
+def scalars(adversary: SampleAdaptiveAdversary) -> dict[str, float]:
+    """What is `known`, as numbers; waits for the device, once."""
+    if adversary.report is None:
+        return {}
     values = adversary.report.read()
-    return {f"adversary/{name}": value for name, value in values.items() if value == value}
+    return {key: values[key.removeprefix(PREFIX)] for key in known(adversary)}
 
 
 def unwell(adversary: SampleAdaptiveAdversary) -> str | None:

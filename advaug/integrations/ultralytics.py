@@ -28,7 +28,6 @@ class AdversarialPoseTrainer(PoseTrainer):
     """
 
     adversary: SampleAdaptiveAdversary | None = None
-    _names: tuple[str, ...] = ()
 
     def make_adversary(self) -> SampleAdaptiveAdversary:
         """The adversary, called once in each process."""
@@ -50,14 +49,17 @@ class AdversarialPoseTrainer(PoseTrainer):
         people = {"keypoints": batch["keypoints"], "batch_idx": batch["batch_idx"]}
         return {**batch, "img": self.adversary.augment(batch["img"], people, normalized=True)}
 
+    def plot_training_samples(self, batch: dict[str, Any], ni: int) -> None:
+        """The trainer's, which cannot read pictures that have a graph."""
+        super().plot_training_samples({**batch, "img": batch["img"].detach()}, ni)
+
     def label_loss_items(self, loss_items: Any = None, prefix: str = "train") -> Any:  # noqa: ANN401 # Ultralytics'
         """The trainer's, with the report beside the training loss."""
         items = super().label_loss_items(loss_items, prefix)
         if self.adversary is None or loss_items is None or prefix != "train":
             return items
         found = scalars(self.adversary)
-        self._names = self._names or tuple(found)  # the columns of a table that has begun
-        return {**items, **{f"train/{name}": found.get(name) for name in self._names}}
+        return {**items, **{f"train/{name}": value for name, value in found.items()}}
 
     def final_eval(self) -> None:
         """The trainer's, and what is wrong with the run."""
