@@ -42,11 +42,13 @@ def adversarial_training(
 
 
 class _AdversarialRunner(runners.PoseTrainingRunner):
+    """DeepLabCut's runner, with a part of each training batch attacked."""
+
     adversary: SampleAdaptiveAdversary
 
     def __init__(self, model: Any, optimizer: Any, **options: Any) -> None:  # noqa: ANN401 # DeepLabCut's
         # Before a snapshot is read, which the runner does while it is made.
-        self.adversary.to(options["device"])
+        self.adversary.to(options.get("device", "cpu"))
         save_with(optimizer, self.adversary)
         super().__init__(model, optimizer, **options)
 
