@@ -8,7 +8,6 @@ from toys import MARKS, HeatmapToy, differences, heatmap_batch, pictures, snapsh
 from advaug.integrations.shared import save_with
 from advaug.integrations.torchvision import attach_to_rcnn
 
-
 # --- an optimizer that carries the adversary ----------------------------------------------------
 
 

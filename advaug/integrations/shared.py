@@ -67,9 +67,7 @@ def known(adversary: SampleAdaptiveAdversary) -> dict[str, Tensor]:
         return {}
     values = vars(adversary.report).items()
     return {
-        PREFIX + name: value
-        for name, value in values
-        if adversary._is_told or name not in TOLD
+        PREFIX + name: value for name, value in values if adversary._is_told or name not in TOLD
     }
 
 

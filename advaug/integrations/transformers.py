@@ -55,7 +55,11 @@ class AdversarialTrainer(Trainer):
         return optimizer
 
     def training_step(
-        self, model: nn.Module, inputs: dict[str, Tensor | Any], *args: Any, **options: Any
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor | Any],
+        *args: Any,  # noqa: ANN401 # Trainer's
+        **options: Any,  # noqa: ANN401 # Trainer's
     ) -> Tensor:
         """The trainer's step, on a batch of which a part is attacked."""
         prepared = self._prepare_inputs(inputs)

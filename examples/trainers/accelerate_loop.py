@@ -1,4 +1,4 @@
-"""SAAT in a loop on Hugging Face Accelerate: the lines marked below: three, and a fourth for checkpoints.
+"""SAAT in a loop on Accelerate: the lines marked below, three, and a fourth for checkpoints.
 
 Accumulation, clipping and any number of processes; nothing in here depends on how many.
 
@@ -17,8 +17,8 @@ from faces import faces_and_heatmaps
 from torch import nn
 from torch.utils.data import DataLoader
 
-from advaug.detectors import HourglassNet
 from advaug import SampleAdaptiveAdversary  # SAAT
+from advaug.detectors import HourglassNet
 
 
 def main() -> None:

@@ -45,8 +45,14 @@ def main() -> None:
     data = write_data(arguments.output / "data", arguments.pictures, side=128)
     YOLO("yolo11n-pose.yaml").train(
         trainer=AdversarialPoseTrainer,  # SAAT
-        **{"data": str(data), "epochs": arguments.epochs, "imgsz": 128, "batch": 8},
-        **{"project": str(arguments.output.resolve()), "name": "run", "fliplr": 0.0, "amp": False},
+        data=str(data),
+        epochs=arguments.epochs,
+        imgsz=128,
+        batch=8,
+        project=str(arguments.output.resolve()),
+        name="run",
+        fliplr=0.0,
+        amp=False,
     )
 
 
