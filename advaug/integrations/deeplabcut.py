@@ -1,5 +1,7 @@
 """SAAT in DeepLabCut 3. Needs deeplabcut, in an environment of its own."""
 
+# pyright: reportMissingImports=false
+
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager

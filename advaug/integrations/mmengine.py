@@ -1,5 +1,7 @@
 """SAAT in a Runner of mmengine, such as mmpose's. Needs mmengine, in an environment of its own."""
 
+# pyright: reportMissingImports=false
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -115,7 +117,7 @@ def landmarks_of(
         return None
     if all(POINTS in sample.gt_instances for sample in data_samples):
         return [_people(sample.gt_instances, inputs.device) for sample in data_samples]
-    fields = [getattr(sample, "gt_fields", None) for sample in data_samples]
+    fields: list[Any] = [getattr(sample, "gt_fields", None) for sample in data_samples]
     if all(field is not None and "heatmaps" in field for field in fields):
         return torch.stack([torch.as_tensor(field.heatmaps) for field in fields]).to(inputs.device)
     msg = (

@@ -4,6 +4,8 @@ Ultralytics is under the AGPL 3.0, or a licence that is bought; it is no depende
 and no extra of it. Whoever imports this file uses Ultralytics on its terms.
 """
 
+# pyright: reportMissingImports=false
+
 from typing import Any
 
 from torch.optim import Optimizer

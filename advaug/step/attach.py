@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import functools
 import inspect
+import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -201,7 +202,7 @@ def _replaced(value: Any, new: dict[int, Any]) -> Any:  # noqa: ANN401 # any nes
     if id(value) in new:
         return new[id(value)]
     if isinstance(value, Mapping):
-        return _with(value, value.items(), new, type(value).__setitem__)
+        return _with(value, value.items(), new, operator.setitem)
     if isinstance(value, list | tuple):
         return _sequence(value, new)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
