@@ -268,3 +268,37 @@ def test_a_loop_on_fabric_resumes_to_the_bit(tmp_path):
     whole = fabric_run(tmp_path, range(4))
     fabric_run(tmp_path, range(2))
     assert differences(whole, fabric_run(tmp_path, range(2, 4), resume=True, seed=9)) == []
+
+
+# --- ignite -------------------------------------------------------------------------------------
+
+
+def ignite_run(folder, epochs, resume_from=None, seed=0):
+    """The loop of the page on trainers; the state goes where ignite's Checkpoint puts it."""
+    from ignite.engine import Engine, Events
+    from ignite.handlers import Checkpoint, DiskSaver
+
+    torch.manual_seed(0)
+    net = HeatmapToy(dropout=0.0)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    adversary = tiny_adversary(seed=seed)
+
+    def update(engine, _):
+        train(net, optimizer, adversary, [engine.state.iteration])
+
+    trainer = Engine(update)
+    held = {"net": net, "optimizer": optimizer, "trainer": trainer, "adversary": adversary}
+    saver = Checkpoint(held, DiskSaver(folder, create_dir=True, require_empty=False))
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, saver)
+    if resume_from is not None:
+        Checkpoint.load_objects(held, torch.load(resume_from, weights_only=False))
+    trainer.run([0, 1], max_epochs=epochs)
+    return [net.state_dict(), adversary.state_dict()]
+
+
+def test_a_loop_on_ignite_resumes_to_the_bit(tmp_path):
+    pytest.importorskip("ignite")
+    whole = ignite_run(tmp_path / "whole", 2)
+    ignite_run(tmp_path / "part", 1)
+    (one,) = (tmp_path / "part").glob("*.pt")
+    assert differences(whole, ignite_run(tmp_path / "part", 2, resume_from=one, seed=9)) == []

@@ -274,3 +274,25 @@ def test_lightning_pose_attacks_every_view_and_the_middle_of_a_context():
     assert changed == [False, False, True, False, False]
     with pytest.raises(ValueError, match=r"must be \(B, 3, H, W\), or with one more axis"):
         callback.augmented({"images": images.view(2, 2, 1, 3, 32, 32), "keypoints": points})
+
+
+# --- mmpose's own data samples ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["people", "heatmaps"])
+def test_mmposes_own_samples_are_read(kind):
+    structures = pytest.importorskip("mmpose.structures")
+    parts = pytest.importorskip("mmengine.structures")
+    from advaug.integrations.mmengine import landmarks_of
+
+    (points,), (maps,) = pictures(1)[1], heatmap_batch(1)[1]
+    sample = structures.PoseDataSample()
+    sample.gt_instances = parts.InstanceData()
+    if kind == "people":
+        sample.gt_instances.transformed_keypoints = points[None].numpy()
+        sample.gt_instances.keypoints_visible = torch.ones(1, 3, 2).numpy()
+        (found,) = landmarks_of(torch.zeros(1, 3, 32, 32), [sample])
+        assert torch.equal(found[0, :, :2], points)
+    else:
+        sample.gt_fields = parts.PixelData(heatmaps=maps)
+        assert torch.equal(landmarks_of(torch.zeros(1, 3, 32, 32), [sample])[0], maps)

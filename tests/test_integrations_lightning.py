@@ -260,6 +260,15 @@ def test_the_batch_of_the_loader_stays_as_it_was_and_so_does_the_strategy():
     assert "training_step" not in vars(trainer.strategy)
 
 
+def test_the_strategy_is_as_it_was_after_an_exception():
+    (module, adversary), _ = twins()
+    trainer = lightning.Trainer(**QUIET, callbacks=[AdversaryCallback(adversary)])
+    module.training_step = lambda batch, batch_idx: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        trainer.fit(module, loader())
+    assert "training_step" not in vars(trainer.strategy)
+
+
 class Manual(Module):
     def __init__(self):
         super().__init__()
@@ -335,9 +344,7 @@ def parts():
     module = Module(net, lambda p: torch.optim.SGD(p, lr=0.1))
     # Under the limit a young attacker's gradients are as small as rounding, and Adam follows them.
     # All pictures are attacked, since two processes choose others than one would.
-    adversary = tiny_adversary(
-        attacker=Noiseless(), adversarial_limit=None, share=1.0, beta=1.0, discriminator=None
-    )
+    adversary = tiny_adversary(attacker=Noiseless(), adversarial_limit=None, share=1.0, beta=1.0)
     return module, adversary
 
 

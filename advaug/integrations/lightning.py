@@ -104,7 +104,13 @@ class AdversaryCallback(Callback):
             rank_zero_warn(finding)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave the strategy as it was, also after an exception."""
+        """Leave the strategy as it was."""
+        vars(trainer.strategy).pop("training_step", None)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Leave the strategy as it was."""
         vars(trainer.strategy).pop("training_step", None)
 
     def _parts_of(self, batch: Any) -> tuple[Any, Any]:  # noqa: ANN401 # the loader's
