@@ -1,8 +1,8 @@
 """SAAT in lightning-pose's heatmap tracker: the two lines marked below. The data are synthetic.
 
-Tried with lightning-pose 2.4.3, in an environment of its own, on Lightning 2.6.
+Tried with lightning-pose 2.4.3, in an environment of its own, on Lightning 2.6. It requires a
+package that the index does not have; the page on trainers says how to install it all the same.
 
-    pip install lightning-pose
     python examples/trainers/lightning_pose_tracker.py
 """
 
