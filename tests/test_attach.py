@@ -291,6 +291,20 @@ def test_the_modules_state_knows_nothing_of_it():
     assert {id(p) for p in model.parameters()}.isdisjoint(map(id, adversary.parameters()))
 
 
+def test_replicas_of_data_parallel_send_one_to_the_whole():
+    model, adversary = Model(), attacker()
+    handle = adversary.attach(model, images="images", target="marks")
+    with pytest.raises(ValueError, match="Attach the adversary to the DataParallel itself"):
+        model._replicate_for_data_parallel()(*pictures())
+    handle.remove()
+    whole = nn.DataParallel(model)
+    adversary.attach(whole, images="images", target="marks")
+    images, marks = pictures()
+    whole(images, marks).backward()
+    assert model.seen is not images
+    assert adversary.report is not None
+
+
 @pytest.fixture
 def alone():
     """A process group of one."""

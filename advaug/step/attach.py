@@ -88,6 +88,12 @@ class Attachment:
     def _augmented(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if getattr(module, "_is_replica", False):
+            msg = (
+                f"`module` must not be inside DataParallel, but {self._name} runs as a replica. "
+                "Attach the adversary to the DataParallel itself, which gets the whole batch."
+            )
+            raise ValueError(msg)
         find_images, find_target = self._finders
         if self._signature is None:  # it was not pickled
             self._signature = _signature_of(module)
