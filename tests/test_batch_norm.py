@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from toys import HeatmapToy, heatmap_batch, tiny_adversary
 
+from advaug import Schedule
+
 POLICIES = ("isolated", "running", "shared", "split")
 
 
@@ -26,7 +28,7 @@ def second(adversary):
 
 def seen_by(detector, adversary, images, heatmaps):
     """What goes into the detector's BatchNorm in each of the two passes, and what comes out."""
-    passes, adversary.mode = [], "alternating"
+    passes, adversary.schedule = [], Schedule(mode="alternating")
     hook = detector.body[1].register_forward_hook(
         lambda _, given, out: passes.append((given[0].detach(), out.detach()))
     )
