@@ -1,4 +1,4 @@
-"""What CI runs with the oldest dependencies is what pyproject.toml declares, and all of the core."""
+"""CI runs all of the core with the oldest dependencies that pyproject.toml declares."""
 
 import ast
 import re
