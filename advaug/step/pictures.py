@@ -74,7 +74,7 @@ class Pictures(NamedTuple):
 def _check_list(given: Sequence[Tensor]) -> None:
     kinds = [isinstance(picture, Tensor) and picture.ndim == 3 for picture in given]
     if not given or not all(kinds):
-        fact = f"entry {kinds.index(False)} of the list is none" if given else "the list is empty"
+        fact = f"entry {kinds.index(False)} is not a picture" if given else "the list is empty"
         msg = (
             "`images` must be a batch (B, C, H, W) or a list of pictures (C, H, W), but "
             f"{fact}. Take the pictures out of their containers."
