@@ -162,7 +162,7 @@ def _load(arguments: argparse.Namespace, device: str) -> "LoadedDetector":
     if mean or std:
         msg = (
             "`--mean` and `--std` must go with `--onnx`, but got another detector. Leave them out: "
-            "it says itself how it wants its pictures."
+            "it already knows how to normalise its pictures."
         )
         raise ValueError(msg)
     if arguments.weights is not None:
