@@ -157,7 +157,7 @@ def report_problems(root: Path, problems: list[str], usable: int, *, skip_broken
         rest = len(problems) - PROBLEMS_IN_WARNING
         shown = problems[:PROBLEMS_IN_WARNING] + ([f"and {rest} more"] if rest > 0 else [])
         message = (
-            f"`{root}` has {len(problems)} problems; continuing without them, with {usable} "
+            f"`{root}` has {len(problems)} problems, going on without them and with {usable} "
             f"pictures:{_bullets(shown)}"
         )
         warnings.warn(message, stacklevel=3)  # the line that made the dataset
