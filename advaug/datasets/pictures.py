@@ -37,7 +37,8 @@ def read_picture(path: str | os.PathLike[str], decoding: Decoding | None = None)
         path: The file.
         decoding: What the file does not settle; by default RGB, with the pixels as stored.
 
-    DatasetError: If the file is not a complete picture, is too large, or has an unknown white
+    Raises:
+        DatasetError: If the file is not a complete picture, is too large, or has an unknown white
             level; the message names it.
     """
     decoding = decoding or Decoding()

@@ -32,8 +32,8 @@ class MDM(SavedModule):
     """Predict landmarks with a recurrent network that looks at patches around its last guess.
 
     `MDM(mean_shape)` has the published size, 80,558,632 parameters for 68 landmarks. Nearly all of
-    them are in the layer that joins the patches. An example of a small one is `hidden=64,
-    patch_size=12, reduce=8`.
+    them are in the layer that joins the patches. A small one has, for example,
+    `hidden=64, patch_size=12, reduce=8`.
 
     The mean shape is moved and scaled so that its box gets the centre and the diagonal of the
     face's box; without boxes that is the whole picture. In training every box is moved a little
@@ -54,8 +54,8 @@ class MDM(SavedModule):
     Args:
         mean_shape: `(N, 2)`, x then y, in any unit: the mean of the training landmarks.
         mean_box: x_min, y_min, x_max, y_max of the face box that belongs to `mean_shape`, in the
-            same unit. For the mean shape of square pictures in pixels this is `(-0.5, -0.5, side -
-            0.5, side - 0.5)`. None for the tight box of the mean shape.
+            same unit. For the mean shape of square pictures in pixels this is
+            `(-0.5, -0.5, side - 0.5, side - 0.5)`. None for the tight box of the mean shape.
         hidden: Size of the state that is passed from step to step.
         patch_size: Side of a patch in pixels of the picture, at least 10.
         steps: How many times the network looks; all steps share their weights.

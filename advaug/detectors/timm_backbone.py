@@ -38,8 +38,8 @@ class TimmHeatmapNet(SavedModule):
     (GroupNorm), so that backbones without BatchNorm stay without it.
 
     The detector expects pictures that are normalised as its backbone was trained: `detector.pixels`
-    says how, `detector.pixels.from_unit(images)` does it, and `SampleAdaptiveAdversary(task,
-    pixels=detector.pixels)` tells the adversary.
+    says how, `detector.pixels.from_unit(images)` does it, and
+    `SampleAdaptiveAdversary(task, pixels=detector.pixels)` tells the adversary.
 
     Args:
         backbone: A name of timm, such as "resnet18" or "vit_small_patch16_224.dino".

@@ -37,8 +37,9 @@ def choose_networks(
 ) -> tuple[nn.Module, nn.Module | None]:
     """Attacker and discriminator for these arguments.
 
-    TypeError, ValueError: If an argument is unknown, or one of our networks was built for another
-            number of channels, or requires S and gets none, or gets S and cannot use it.
+    Raises:
+        TypeError, ValueError: If an argument is unknown, or one of our networks was built for
+            another number of channels, or requires S and gets none, or the other way round.
     """
     _check_structure_word(structure)
     if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:

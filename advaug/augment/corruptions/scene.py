@@ -64,7 +64,7 @@ class Scene:
         return send(drawn, self.images)[..., None, None]
 
     def coordinates(self) -> tuple[Tensor, Tensor]:
-        """Columns `(1, W)` and rows `(H, 1)` in the square: 0 at its centre, unit its side."""
+        """Columns `(1, W)` and rows `(H, 1)`: 0 at the square's centre, in units of its side."""
         height, width = self.size
         x = torch.arange(width, dtype=self.images.dtype, device=self.images.device)
         y = torch.arange(height, dtype=self.images.dtype, device=self.images.device)

@@ -44,9 +44,9 @@ class SyntheticFaces(DrawnPictures):
     """Drawn faces with exact landmarks, so that everything runs without a download.
 
     Every picture is a new person: shape, skin, hair, beard, make-up and glasses vary, and so do
-    expression, pose, light, background, blur and noise. A picture depends only on `(seed, split,
-    index)`: it is the same in every process and for every `count`, and no global random state is
-    read or written. No face occurs in two splits.
+    expression, pose, light, background, blur and noise. A picture depends only on
+    `(seed, split, index)`: it is the same in every process and for every `count`, and no global
+    random state is read or written. No face occurs in two splits.
 
     `"train"` and `"val"` are mostly turned by up to 35 degrees, and by at most 65. `"hard"` is
     mostly turned by 40 to 75 degrees, lit from a side, often blurred, and partly hidden by masks,
