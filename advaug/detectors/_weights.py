@@ -97,9 +97,9 @@ def _arguments(path: Path, owner: type[SavedModule], text: str | None) -> dict[s
     try:
         arguments: Any = json.loads(text or "")
     except (ValueError, RecursionError) as error:
-        raise _not_ours(path, owner, "arguments that are no json") from error
+        raise _not_ours(path, owner, "arguments that are not JSON") from error
     if not isinstance(arguments, dict):
-        raise _not_ours(path, owner, "arguments that are no dict")
+        raise _not_ours(path, owner, "arguments that are not a dict")
     forbidden = [name for name in NOT_FROM_FILES if name in arguments]
     if forbidden:
         raise _not_ours(path, owner, f"the argument {forbidden[0]!r}, which no file may set,")

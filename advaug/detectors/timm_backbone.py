@@ -221,7 +221,7 @@ def _fixed_size(backbone: str, image_size: int | None) -> int | None:
     if config is None or not config.fixed_input_size:
         if image_size is not None:
             msg = (
-                f"`image_size` must be left out for {backbone}, which takes pictures of any size, "
+                f"`image_size` must be left out for {backbone}, which accepts any size, "
                 f"but got {image_size}."
             )
             raise ValueError(msg)

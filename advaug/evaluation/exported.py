@@ -39,7 +39,7 @@ def load_onnx(
     _, _, height, width = module.input_shape
     if height != width:
         msg = (
-            f"`--onnx` {path} must take square pictures, but got {height} x {width}. Export it "
+            f"`--onnx` {path} must accept square pictures, but got {height} x {width}. Export it "
             "with a square input."
         )
         raise ValueError(msg)
@@ -62,7 +62,7 @@ class _OnnxModule(nn.Module):
         first = self.session.get_inputs()[0]
         if len(first.shape) != 4:
             msg = (
-                f"`--onnx` {path} must take pictures (B, 3, H, W), but got an input of shape "
+                f"`--onnx` {path} must accept pictures (B, 3, H, W), but got an input of shape "
                 f"{first.shape}. Export a detector of pictures."
             )
             raise ValueError(msg)

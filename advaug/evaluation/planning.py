@@ -83,7 +83,7 @@ def choose_conditions(plan: Plan, num_landmarks: int) -> dict[str, Condition]:
     unknown = [name for name in plan.conditions if name not in known]
     if unknown or not plan.conditions:
         got = ", ".join(map(repr, unknown)) or "none"
-        msg = f"`--conditions` must be of {', '.join(known)}, but got {got}. Choose of them."
+        msg = f"`--conditions` must be among {', '.join(known)}, but got {got}. Choose from them."
         raise ValueError(msg)
     unfit = [name for name in plan.conditions if name in FACE_CONDITIONS and num_landmarks != 68]
     if unfit:

@@ -100,8 +100,8 @@ def choose_subsets(found: EvaluationSet, wanted: Sequence[str] | None) -> dict[s
     unknown = [name for name in wanted or () if name not in found.subsets]
     if unknown:
         msg = (
-            f"`--subsets` must be of {', '.join(found.subsets)} for {found.name}, but got "
-            f"{', '.join(map(repr, unknown))}. Choose of them, or leave it out for all."
+            f"`--subsets` must be among {', '.join(found.subsets)} for {found.name}, but got "
+            f"{', '.join(map(repr, unknown))}. Choose from them, or leave it out for all."
         )
         raise ValueError(msg)
     empty = [name for name in wanted or () if not len(found.subsets[name])]

@@ -100,7 +100,7 @@ class CocoKeypoints(CroppedPictures):
         if not found and not problems:
             message = (
                 f"`{self.annotations}` must annotate the keypoints of at least one person that is "
-                "no crowd, but got none. Check that it is a file of keypoints."
+                "not a crowd, but got none. Check that it is a file of keypoints."
             )
             raise DatasetError(message)
         found.sort(key=lambda each: (each.picture.path.as_posix(), _order(each.person)))

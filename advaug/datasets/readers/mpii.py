@@ -162,7 +162,7 @@ def _read_person(images: Path, where: str, entry: Any) -> AnnotatedPicture | Non
 def _read_head_boxes(path: Path) -> NDArray[np.float64]:
     """Read `headboxes_src`: two corners, x and y, per person."""
     rule = "hold `headboxes_src`, which PCKh needs"
-    fix = "It comes with `valid.json`; put it beside."
+    fix = "It comes with `valid.json`; put it next to that file."
     held = read_mat(path, "headboxes_src", rule=rule, fix=fix)
     try:
         return np.array(held, dtype=np.float64)
