@@ -28,8 +28,8 @@ class UNetAttacker(UNet):
         structure: False leaves out the structure map (Table 7, "w/o S").
         strength: Largest perturbation, in image units; 1 in the paper.
         coarse: How many times pictures are halved before the U-Net; its perturbation is enlarged
-            bilinearly. Nothing finer than a stroke of make-up remains, and 1 costs a fifth of the
-            operations. 0 in the paper.
+            bilinearly. Nothing finer than a stroke of make-up remains, and at 1 it needs a fifth of
+            the operations. 0 in the paper.
         channels: Of the pictures.
 
     Attributes:

@@ -134,8 +134,8 @@ class InBatch(Learner):
     def tell(self, errors: Tensor) -> None:
         """Say how wrong the detector is on each picture, between `augment` and the backward.
 
-        The attacker then learns with the weights of Eq. 3, 1 / (e + λ)², instead of from the
-        direction of each gradient only, and the report knows how much harder attacked pictures are.
+        The attacker then learns with the weights of Eq. 3, 1 / (e + λ)², instead of only from
+        the direction of each gradient, and the report knows how much harder attacked pictures are.
 
         Args:
             errors: `(B,)`, with their graph: the terms that make up the loss.

@@ -31,8 +31,8 @@ class Verdict(NamedTuple):
         reconstruction: L_R, `(B,)`.
         discriminator: L_D, `(B,)`; NaN if the discriminator was not run on I.
         accuracy: How often the discriminator is right, any shape; NaN in the same case.
-        pulls: Gradients at I_adv of L_R and L_A; only those that the attacker learns from.
-        gradients: Of L_D, for the discriminator's parameters, if it learns.
+        pulls: Gradients at I_adv of L_R and L_A; none if the attacker does not learn.
+        gradients: Of L_D, for the discriminator's parameters; none if it does not learn.
     """
 
     similarity: Similarity

@@ -4,8 +4,8 @@ The attacker needs the gradient of the detector's error at I_adv. A backward of 
 passes through I_adv brings it there, up to a factor per sample that depends on the caller's loss.
 That factor is removed in one of two ways:
 
-- If the weight u_i that arrives at each error e_i is known, the gradient times -1 / ((e_i + λ)² B
-  u_i) is exactly that of the mean of Eq. 3.
+- If the weight u_i that arrives at each error e_i is known, the gradient times
+  -1 / ((e_i + λ)² B u_i) is exactly that of the mean of Eq. 3.
 - If only the gradient is known, its direction is used: every sample pushes equally hard, and
   neither the scale of the loss nor its reduction matters.
 """
