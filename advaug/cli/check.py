@@ -4,6 +4,8 @@ import argparse
 import copy
 import gc
 import math
+import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -228,7 +230,7 @@ def _peak(work: Callable[[], None], images: "Tensor") -> int:
         work()
         return torch.cuda.max_memory_allocated() - before
     activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
+    with _silent(), torch.profiler.profile(activities, profile_memory=True) as profiler:
         work()
     assert profiler.profiler is not None
     events = profiler.profiler.kineto_results.events()
@@ -238,6 +240,20 @@ def _peak(work: Callable[[], None], images: "Tensor") -> int:
         held += change
         peak = max(peak, held)
     return peak
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep off the terminal what PyTorch's profiler logs in C++ about itself."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _say_costs(costs: _Costs) -> None:
