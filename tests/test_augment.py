@@ -224,6 +224,7 @@ def test_a_picture_without_a_visible_landmark_stays_as_it_was():
     shown = adversary.augment(images, (landmarks, visible))
     assert adversary.attacked.tolist() == [True, False, True, True]
     assert torch.equal(shown[1], images[1])
+    shown.sum().backward()
     landmarks[~visible] = torch.nan
     adversary.augment(images, landmarks)
     assert adversary.attacked.tolist() == [True, False, True, True]
