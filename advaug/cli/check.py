@@ -230,10 +230,11 @@ def _peak(work: Callable[[], None], images: "Tensor") -> int:
         work()
         return torch.cuda.max_memory_allocated() - before
     activities = [torch.profiler.ProfilerActivity.CPU]
-    with _silent(), torch.profiler.profile(activities, profile_memory=True) as profiler:
+    profile = torch.profiler.profile(activities=activities, profile_memory=True)
+    with _silent(), profile:
         work()
-    assert profiler.profiler is not None
-    events = profiler.profiler.kineto_results.events()
+    results: Any = profile.profiler
+    events = results.kineto_results.events()
     changes = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]
     held = peak = 0
     for _, change in sorted(changes, key=lambda change: change[0]):
