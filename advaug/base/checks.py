@@ -23,6 +23,7 @@ __all__ = [
     "check_rgb",
     "check_seeds",
     "check_target_tensors",
+    "check_told",
     "check_values",
     "check_within",
     "describe",
@@ -296,5 +297,21 @@ def check_error(error: Any, batch: int, *, read: bool) -> None:  # noqa: ANN401 
         msg = (
             "the detector's output must be finite, but its error on the adversarial pictures is "
             "not. Lower its learning rate or clip its gradients."
+        )
+        raise ValueError(msg)
+
+
+def check_told(errors: Any, batch: int) -> None:  # noqa: ANN401 # that is what it checks
+    """Raise unless `errors` is `(B,)` and has a graph, through which its weights will come."""
+    if not isinstance(errors, Tensor) or errors.shape != (batch,):
+        msg = (
+            f"`errors` must be one value for each picture of the batch, ({batch},), but got "
+            f"{describe(errors)}. Tell them before they are reduced to a loss."
+        )
+        raise ShapeError(msg)
+    if not errors.requires_grad:
+        msg = (
+            "`errors` must carry a graph to the detector's output, but has none. Tell the errors "
+            "that the loss is made from, not a detached copy."
         )
         raise ValueError(msg)

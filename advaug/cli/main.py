@@ -4,10 +4,12 @@ import argparse
 from collections.abc import Sequence
 
 import advaug
+from advaug.cli.check import add_check
 from advaug.cli.copies import add_corrupt, add_make_masked
 from advaug.cli.data import add_data
 from advaug.cli.evaluate import add_evaluate
 from advaug.cli.output import say
+from advaug.cli.preview import add_preview
 
 __all__ = ["main"]
 
@@ -33,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_corrupt(commands)
     add_data(commands)
     add_evaluate(commands)
+    add_check(commands)
+    add_preview(commands)
     arguments = parser.parse_args(argv)
     if not hasattr(arguments, "run"):
         parser.print_help()

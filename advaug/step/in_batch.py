@@ -17,7 +17,7 @@ from torch._compile import _disable_dynamo as run_eagerly
 from torch.utils.data import get_worker_info
 
 from advaug import functional as saat
-from advaug.base.checks import check_error, check_images, check_values
+from advaug.base.checks import check_images, check_told, check_values
 from advaug.base.distributed import world_size
 from advaug.base.precision import widen
 from advaug.step.learner import AdversarialBatch, Facts, Learner, Seen
@@ -93,9 +93,10 @@ class InBatch(Learner):
         pictures = Pictures.of(images)
         check_images(pictures.images, self.reference, self.channels)
         landmarks = self._landmarks(pictures, target, normalized=normalized)
-        due, count = self.start(), self._count(len(pictures.images))
+        due, count = self.due(), self._count(len(pictures.images))
         device = pictures.images.device
         if count == 0:
+            self.leave_behind()
             self._remember(len(pictures.images), torch.arange(0, device=device))
             self._calls += 1
             return images
@@ -117,6 +118,7 @@ class InBatch(Learner):
             beta = self.trust(verdict.similarity)
             probability = (beta / MOST_TRUST).clamp(max=1.0)
             shown = torch.rand_like(probability) < probability
+            self.leave_behind()  # whatever could raise has run
         if landmarks is not None:  # without landmarks nothing keeps the picture true to its labels
             shown = shown & (seen.structure.amax(dim=(1, 2, 3)) >= saat.SEMANTIC_THRESHOLD)
         changed = self.pixels.from_unit(scene.shown).to(pictures.images.dtype)
@@ -145,7 +147,7 @@ class InBatch(Learner):
         """
         if self.attacked is None or self._chosen is None:
             return
-        check_error(errors, len(self.attacked), read=False)
+        check_told(errors, len(self.attacked))
         self._told, self._is_told = errors.detach(), True
         lesson, chosen = self._pending, self._chosen
         if lesson is None:

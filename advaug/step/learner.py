@@ -3,6 +3,7 @@
 Both entries to the adversary, `advaug.step.in_batch` and `advaug.step.paper_call`, build on this.
 """
 
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ NO_GRADIENT = (
     "no gradient came back to the pictures of the adversary's last call, so the attacker learned "
     "nothing from it. `adversary.health()` counts such calls."
 )
+OURS = ("advaug.", "torch.")  # where a warning should not point
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
@@ -132,14 +134,23 @@ class Learner(nn.Module):
         self._unanswered = 0  # calls in a row whose pictures got no gradient
         self._generator = torch.Generator().manual_seed(seed)
         self._calls = 0
+        self.register_load_state_dict_pre_hook(_check_networks)
 
     def start(self) -> Due:
         """Drop the last call's lesson, and say who learns in this call."""
-        if self._pending is not None and self._pending.waits:
+        self.leave_behind()
+        return self.due()
+
+    def leave_behind(self) -> None:
+        """Stop waiting for the backward of the last call."""
+        lesson, self._pending = self._pending, None
+        if lesson is not None and lesson.waits:
             self._unanswered += 1
             if self._unanswered == 1:
-                warnings.warn(NO_GRADIENT, stacklevel=3)
-        self._pending = None
+                warnings.warn(NO_GRADIENT, stacklevel=_level_of_caller())
+
+    def due(self) -> Due:
+        """Who learns in this call."""
         if self._calls == 0:
             broadcast(self)  # all processes of a run start from the same weights
         every = self.schedule.attacker_every
@@ -329,6 +340,47 @@ class Learner(nn.Module):
         self._generator.set_state(state["generator"].cpu())
         self._stepper.load_state_dict(state["loss_scale"])
         self._calls = state["calls"]
+
+
+def _level_of_caller() -> int:
+    """Of the first frame that is neither ours nor PyTorch's, as `warnings.warn` counts them."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(OURS):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def _check_networks(
+    learner: nn.Module,
+    state: Mapping[str, Any],
+    prefix: str,
+    _metadata: Any,  # noqa: ANN401 # PyTorch's
+    strict: bool,
+    *_reports: list[str],
+) -> None:
+    """Raise where a checkpoint holds other networks, before PyTorch copies those that fit."""
+    for name in ("attacker", "discriminator"):
+        network, start = getattr(learner, name), f"{prefix}{name}."
+        ours = {} if network is None else {start + k: v for k, v in network.state_dict().items()}
+        theirs = {key: value for key, value in state.items() if key.startswith(start)}
+        differ = sorted(ours.keys() ^ theirs.keys()) if strict else []
+        shapes = [(k, _shape(theirs[k]), _shape(ours[k])) for k in ours.keys() & theirs.keys()]
+        other = sorted(facts for facts in shapes if facts[1] != facts[2])
+        if differ:
+            fact = f"`{differ[0]}` is only in {'it' if differ[0] in theirs else 'this one'}"
+        elif other:
+            fact = "`{}` is {} in it and {} here".format(*other[0])
+        else:
+            continue
+        msg = (
+            f"`state_dict` must be that of an adversary with the same networks, but {fact}. Build "
+            "the adversary with the arguments of the run that saved it."
+        )
+        raise ValueError(msg)
+
+
+def _shape(value: Any) -> tuple[int, ...]:  # noqa: ANN401 # a tensor, or a module's extra state
+    return tuple(value.shape) if isinstance(value, Tensor) else ()
 
 
 def adam(parameters: Iterable[nn.Parameter]) -> Optimizer:

@@ -67,7 +67,8 @@ class Pictures(NamedTuple):
         pictures = list(self.given)
         for place, picture in zip(chosen.tolist(), changed, strict=True):
             height, width = self.sizes[place]
-            pictures[place] = picture[:, :height, :width]
+            # Not a view: a detector may normalise its pictures where they lie.
+            pictures[place] = picture[:, :height, :width].clone()
         return pictures
 
 

@@ -128,8 +128,10 @@ def _of_landmarks(landmarks: Landmarks, size: tuple[int, int]) -> Tensor:
     A running maximum: it never holds one map per landmark at the same time.
     """
     sigma = default_sigma(size)
-    columns = _profile(landmarks.points[..., 0], size[1], sigma)
-    rows = _profile(landmarks.points[..., 1], size[0], sigma)
+    # An invisible landmark may lie at NaN, which a product with 0 would not take away.
+    points = torch.where(landmarks.visible[..., None], landmarks.points, 0.0)
+    columns = _profile(points[..., 0], size[1], sigma)
+    rows = _profile(points[..., 1], size[0], sigma)
     rows = torch.where(landmarks.visible[..., None], rows, 0.0)
     structure = rows.new_zeros((len(rows), *size))
     for part_of_rows, part_of_columns in zip(

@@ -6,8 +6,13 @@ import pytest
 import torch
 from toys import CoordinateToy, HeatmapToy, task_and_batch, tiny_adversary
 
+from advaug.step.in_batch import CONTROL_EVERY
+
 STEPS = 200
 LOOK_EVERY = 25
+# The coordinate detector has seen none in its training: each one takes it to an error that leaves
+# nothing for an attacker to raise, so it is attacked on pictures as they are.
+APPEARANCES = {"heatmap": "random", "coordinate": None}
 
 
 def batch(kind, seed, count=8):
@@ -79,3 +84,82 @@ def test_an_untrained_attacker_does_not(kind):
     attacked, ssim = under_attack(task, detector, tiny_adversary(task), kind)
     assert ssim > 0.99
     assert attacked < 1.2 * clean
+
+
+# --- by way of `augment` -------------------------------------------------------------------------
+
+
+def through_augment(detector, adversary, task, images, target):
+    """One step in which only the adversary learns."""
+    errors = task.error(detector(adversary.augment(images, target)), target)
+    adversary.tell(errors)
+    errors.mean().backward()
+    detector.zero_grad()
+
+
+def seen_in(adversary, kind, *, attacked):
+    """Mean error of a detector in evaluation on the previewed pictures, and their SSIM.
+
+    Without the perturbation they are in the same random appearance, or as they were if there is
+    none.
+    """
+    task, detector = trained(kind)
+    detector.eval()
+    similarity = []
+
+    def change(images, target):
+        batch = adversary.preview(images, target)
+        similarity.append(batch.ssim.mean().item())
+        if attacked:
+            return batch.images
+        painted = list(adversary.attacker.parameters())
+        kept = [weight.detach().clone() for weight in painted]
+        try:
+            with torch.no_grad():
+                for weight in painted:
+                    weight.zero_()
+            return adversary.preview(images, target).images
+        finally:
+            with torch.no_grad():
+                for weight, value in zip(painted, kept, strict=True):
+                    weight.copy_(value)
+
+    return error_on(task, detector, change, kind), sum(similarity) / len(similarity)
+
+
+@pytest.mark.parametrize("kind", ["heatmap", "coordinate"])
+def test_augment_raises_the_error_by_half_over_the_appearance(kind):
+    task, detector = trained(kind)
+    detector.eval()
+    adversary, course = tiny_adversary(task, appearance=APPEARANCES[kind]), []
+    for step in range(STEPS):
+        through_augment(detector, adversary, task, *batch(kind, step))
+        if (step + 1) % LOOK_EVERY == 0:
+            plain, _ = seen_in(adversary, kind, attacked=False)
+            attacked, ssim = seen_in(adversary, kind, attacked=True)
+            course.append(f"{step + 1}: error {plain:.4f} -> {attacked:.4f}, SSIM {ssim:.3f}")
+            assert ssim > 0.7, course
+            if attacked > 1.5 * plain:
+                return
+    pytest.fail(f"not within {STEPS} steps: {course}, {adversary.report.read()}")
+
+
+@pytest.mark.parametrize("learned", [False, True], ids=["untrained", "trained"])
+def test_only_a_trained_attacker_reports_a_rise_over_the_appearance(learned):
+    """The report's own measure, over pictures of one batch in the appearance only."""
+    task, detector = trained("coordinate")
+    detector.eval()
+    adversary = tiny_adversary(task, share=1.0)
+    for step in range(STEPS if learned else 0):
+        through_augment(detector, adversary, task, *batch("coordinate", step))
+    for optimizer in (adversary.attacker_optimizer, adversary.discriminator_optimizer):
+        optimizer.param_groups[0]["lr"] = 0.0
+    adversary._is_told = True
+    rises = []
+    for step in range(20):
+        adversary._calls = CONTROL_EVERY * (step + 100)  # those calls that show the appearance only
+        images, target = batch("coordinate", 7000 + step, count=32)
+        through_augment(detector, adversary, task, images, target)
+        rises.append(adversary.report.read()["rise_over_appearance"])
+    rise = sum(rises) / len(rises)
+    assert rise > 0.5 if learned else abs(rise) < 0.1, rise

@@ -28,7 +28,7 @@ from advaug.detectors import MDM, HourglassNet
 from advaug.training import CapturedStep
 
 NUM_LANDMARKS = 68
-TIMM_STRIDE = 4
+COARSE_STRIDE = 4
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -37,7 +37,7 @@ class Settings:
     """What all arms of a run share.
 
     Attributes:
-        detector: `"hg1"`, `"hg2"`, `"mdm"` or `"timm:NAME"`.
+        detector: `"hg1"`, `"hg2"`, `"mdm"`, `"vitpose"` or `"timm:NAME"`.
         image_size: Side of the pictures.
         batch_size: Pictures a step.
         device: Where everything runs.
@@ -154,9 +154,39 @@ def make_detector(name: str, image_size: int) -> nn.Module:
     if name.startswith("timm:"):
         from advaug.detectors import TimmHeatmapNet  # loads timm and torchvision
 
-        return TimmHeatmapNet(name.removeprefix("timm:"), NUM_LANDMARKS, out_stride=TIMM_STRIDE)
-    msg = f"`--detector` must be hg1, hg2, mdm or timm:NAME, but got {name!r}."
+        return TimmHeatmapNet(name.removeprefix("timm:"), NUM_LANDMARKS, out_stride=COARSE_STRIDE)
+    if name == "vitpose":
+        return ViTPose(image_size)
+    msg = f"`--detector` must be hg1, hg2, mdm, vitpose or timm:NAME, but got {name!r}."
     raise ValueError(msg)
+
+
+class ViTPose(nn.Module):
+    """ViTPose of transformers, small and not trained: patches of 16, six layers of 192 channels."""
+
+    def __init__(self, image_size: int) -> None:
+        super().__init__()
+        from transformers import VitPoseBackboneConfig, VitPoseConfig, VitPoseForPoseEstimation
+
+        backbone = VitPoseBackboneConfig(
+            image_size=[image_size, image_size],
+            patch_size=[16, 16],
+            hidden_size=192,
+            num_hidden_layers=6,
+            num_attention_heads=3,
+            mlp_ratio=4,
+        )
+        config = VitPoseConfig(
+            backbone_config=backbone,
+            num_labels=NUM_LANDMARKS,
+            # Plain products of matrices, which are counted; PyTorch's attention on a CPU is not.
+            attn_implementation="eager",
+        )
+        self.network = VitPoseForPoseEstimation(config)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Heatmaps `(B, 68, H / 4, W / 4)`."""
+        return self.network(images).heatmaps
 
 
 def task_of(name: str) -> HeatmapTask | CoordinateTask:
@@ -171,7 +201,8 @@ def make_batch(settings: Settings) -> tuple[Tensor, Tensor]:
     images = torch.rand(count, 3, side, side, generator=draw)
     target = _landmarks(count, side)
     if settings.detector != "mdm":
-        stride = TIMM_STRIDE if settings.detector.startswith("timm:") else 1
+        coarse = settings.detector.startswith("timm:") or settings.detector == "vitpose"
+        stride = COARSE_STRIDE if coarse else 1
         size = (side // stride, side // stride)
         target = encode_heatmaps(target, size, image_size=(side, side))
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format

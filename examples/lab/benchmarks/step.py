@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add = parser.add_argument
-    add("--detector", default="hg1", help="hg1 (default), hg2, mdm or timm:NAME")
+    add("--detector", default="hg1", help="hg1 (default), hg2, mdm, vitpose or timm:NAME")
     add("--image-size", type=int, default=256, help="side of the pictures (default 256)")
     add("--batch-size", type=int, default=8, help="pictures a step (default 8)")
     add("--device", choices=("cpu", "cuda"), default="cpu")
