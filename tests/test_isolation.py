@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from toys import HeatmapToy, MultiStageToy
 
-from advaug.step.loan import batch_norms, borrowed, modules_of, private_randomness, unwrapped
+from advaug.step.loan import as_borrowed, batch_norms, borrowed, private_randomness
 
 NET = HeatmapToy()  # a global, for the functions below
 

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, distributed, nn
 
-__all__ = ["average", "broadcast", "rank"]
+__all__ = ["average", "average_held", "broadcast", "rank", "world_size", "worst"]
 
 
-def _world_size() -> int:
+def world_size() -> int:
+    """How many processes there are, 1 outside `torch.distributed`."""
     return distributed.get_world_size() if _running() else 1
 
 
@@ -23,17 +24,50 @@ def rank() -> int:
 
 def average(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Mean of each tensor over the processes, in one exchange; the tensors alone when single."""
-    if _world_size() == 1:
+    if world_size() == 1:
         return list(tensors)
     flat = torch.cat([tensor.flatten() for tensor in tensors])
     distributed.all_reduce(flat)
-    parts = (flat / _world_size()).split([tensor.numel() for tensor in tensors])
+    parts = (flat / world_size()).split([tensor.numel() for tensor in tensors])
     return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
 @torch.no_grad()
 def broadcast(module: nn.Module) -> None:
     """Give every process the parameters and buffers of the first."""
-    if _world_size() > 1:
+    if world_size() > 1:
         for tensor in (*module.parameters(), *module.buffers()):
             distributed.broadcast(tensor.data, src=0)
+
+
+def average_held(
+    tensors: Sequence[Tensor | None], like: Sequence[Tensor]
+) -> Sequence[Tensor | None]:
+    """Mean of each tensor over the processes, where a process may not hold it: that counts as 0.
+
+    Args:
+        tensors: Those of this process.
+        like: Of the same shapes, for those that are None here.
+
+    Returns:
+        None for a tensor that no process holds.
+    """
+    if world_size() == 1:
+        return tensors
+    pairs = list(zip(tensors, like, strict=True))
+    whole = [torch.zeros_like(other) if each is None else each for each, other in pairs]
+    held = torch.tensor([each is not None for each in tensors])
+    *means, shares = average([*whole, held.to(whole[0])]) if whole else [held]
+    if held.all():
+        return means
+    anywhere = (shares > 0).tolist()
+    return [mean if found else None for mean, found in zip(means, anywhere, strict=True)]
+
+
+def worst(value: int, device: torch.device) -> int:
+    """The largest of the processes' numbers."""
+    if world_size() == 1:
+        return value
+    highest = torch.tensor(value, device=device)
+    distributed.all_reduce(highest, distributed.ReduceOp.MAX)
+    return int(highest)

@@ -23,7 +23,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from advaug.functional import feedback_loss
 from advaug.step.batch_norm import BatchNormPolicy
-from advaug.step.loan import Detector, batch_norms, modules_of
+from advaug.step.loan import Loan, batch_norms
+from advaug.step.recompute import recomputes
 
 __all__ = ["MODES", "Lesson", "Mode", "choose_mode"]
 
@@ -36,39 +37,65 @@ LEAST, LEAST_HALF = 2.0**-40, 2.0**-12
 
 def choose_mode(
     wanted: Mode | Literal["auto"],
-    detector: Detector,
+    loan: Loan,
     policy: BatchNormPolicy,
     *,
     transformed: bool,
+    mixes: Callable[[], bool],
 ) -> Mode:
     """The cheapest mode that is exact, or the one that is wanted.
 
     Args:
         wanted: One of `MODES`.
-        detector: As the adversary gets it.
+        loan: The detector.
         policy: What BatchNorm does with adversarial pictures.
         transformed: Whether the detector defends on other pictures than it is attacked on.
+        mixes: Runs the detector to see whether a sample depends on its neighbours; only asked
+            where nothing else decides.
 
     Raises:
-        ValueError: If fused is wanted and samples mix.
+        ValueError: If fused is wanted and not exact.
     """
     if wanted in ("alternating", "shared"):
         return wanted
-    modules = modules_of(detector)
-    mixer = _mixer(modules, policy)
-    if wanted == "fused":
-        if mixer is not None:
-            msg = (
-                "`mode='fused'` needs a detector in which the samples of a batch do not mix, but "
-                f"its {type(mixer).__name__} normalises with batch statistics under "
-                f"`batch_norm={policy!r}`. Use `batch_norm='running'`, or `mode='shared'`."
-            )
-            raise ValueError(msg)
-        return "fused"
-    if transformed:
+    if wanted == "auto" and transformed:
         return "alternating"
-    # Of a callable that hides its modules nothing is known.
-    return "fused" if modules and mixer is None else "shared"
+    obstacle = _obstacle(loan, policy, mixes)
+    if obstacle is None:
+        return "fused"
+    if wanted == "auto":
+        return "shared"
+    msg = (
+        "`mode='fused'` needs a detector in which the samples of a batch do not mix, but "
+        f"{obstacle}, or `mode='shared'`."
+    )
+    raise ValueError(msg)
+
+
+def _obstacle(loan: Loan, policy: BatchNormPolicy, mixes: Callable[[], bool]) -> str | None:
+    """Why mode fused is not exact, and what to do, for its error message."""
+    if loan.module is None:
+        return (
+            "nothing is known of one that is not an nn.Module. Pass the network itself, with "
+            "`forward=lambda net, x: ...`"
+        )
+    mixer = _mixer(loan.modules, policy)
+    if mixer is not None:
+        return (
+            f"its {type(mixer).__name__} normalises with batch statistics under "
+            f"`batch_norm={policy!r}`. Use `batch_norm='running'`"
+        )
+    if mixes():
+        return (
+            "an output of this one could not be shown to be the same whatever its neighbours in "
+            "the batch. Use a normalisation of each sample by itself, such as GroupNorm"
+        )
+    if recomputes(loan.module):
+        return (
+            "this one checkpoints its activations, for which gradients are taken in the call. "
+            "Turn that off"
+        )
+    return None
 
 
 def _mixer(modules: list[nn.Module], policy: BatchNormPolicy) -> _BatchNorm | None:
@@ -147,8 +174,10 @@ class _WeightedMean(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 # autograd's
         (scale,), (weights,) = grad_outputs, ctx.saved_tensors
-        # Never zero: a picture with β = 0 teaches the attacker all the same.
-        gradient = scale * weights.clamp(min=ctx.least) / len(weights)
+        # Never zero: a picture with β = 0 teaches the attacker all the same, and so does a loss
+        # that the caller counts zero times, as in a warm-up.
+        wanted = torch.where(scale == 0, ctx.least, scale * weights.clamp(min=ctx.least))
+        gradient = wanted / len(weights)
         ctx.lesson.weigh(gradient)
         return gradient, None, None, None
 

@@ -154,7 +154,7 @@ def seen_as(appearance: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     Raises:
         ShapeError: If the appearance changes their shape.
     """
-    seen = appearance(images)
+    seen = appearance(images.clone())  # its own: it may work in place
     if seen.shape != images.shape:
         msg = (
             f"`appearance` must give pictures {tuple(images.shape)}, as it gets them, but gave "
