@@ -18,7 +18,7 @@ from advaug.base.checks import (
     check_values,
 )
 from advaug.base.distributed import average, broadcast
-from advaug.base.precision import widen
+from advaug.base.precision import widen, without_graph
 from advaug.base.shapes import first_part
 from advaug.networks.attacker import UNetAttacker
 from advaug.networks.choice import Structure, choose_networks
@@ -27,7 +27,8 @@ from advaug.report import Health, RunningMeans, Similarity, StepLosses, StepRepo
 from advaug.step.batch_norm import BatchNormPolicy, BatchNorms
 from advaug.step.controller import ReconstructionController
 from advaug.step.learning import Due, Scene, Verdict, combine, judge, pull_of, trainable
-from advaug.step.loan import Detector, private_randomness, unwrapped
+from advaug.step.loan import Detector, Forward, Loan, as_borrowed, private_randomness
+from advaug.step.mixing import Mixing
 from advaug.step.modes import MODES, Lesson, Mode, check_schedule, choose_mode
 from advaug.step.stepping import Stepper, overflowed
 from advaug.tasks import LandmarkTask, check_task, sum_of
@@ -39,6 +40,10 @@ __all__ = ["AdversarialBatch", "SampleAdaptiveAdversary", "StepLosses"]
 Transform = Callable[[Tensor, Any], tuple[Tensor, Any]]
 Regions = Callable[[Tensor], Tensor]
 Appearance = Callable[[Tensor], Tensor]
+INFERENCE = (
+    "the adversary must be called outside of `torch.inference_mode()` to learn, but it is on. For "
+    "adversarial pictures only use `adversary.attack(..., update=False)`."
+)
 NEVER_WENT_BACKWARD = (
     "the loss of the last call must have gone through a backward before the next call, since that "
     "is what teaches the attacker in mode 'fused', but it has not. Add it to your loss and call "
@@ -210,17 +215,28 @@ class SampleAdaptiveAdversary(nn.Module):
         )
         self.report: StepReport | None = None
         self._stepper = Stepper()
+        self._mixing = Mixing()
         self._pending: Lesson | None = None  # a fused step that waits for the caller's backward
         self._generator = torch.Generator().manual_seed(seed)
         self._calls = 0
 
-    def forward(self, detector: Detector, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
+    def forward(
+        self,
+        detector: Detector,
+        images: Tensor,
+        target: Any,  # noqa: ANN401 # the task's
+        *,
+        forward: Forward | None = None,
+    ) -> Tensor:
         """One step: attack, learn, and give the loss of Eq. 8 for the detector to learn from.
 
         Args:
-            detector: Any callable from pictures to what the task understands.
+            detector: An nn.Module that gives what the task understands; see
+                `advaug.step.loan.as_borrowed` for what else can be passed.
             images: `(B, 3, H, W)`, as the detector takes them.
             target: What the task takes.
+            forward: How the detector is called, if not as `detector(images)`: from the module and
+                the pictures to its output.
 
         Returns:
             Scalar, the mean of β times the error on the adversarial pictures. Its graph reaches the
@@ -239,18 +255,24 @@ class SampleAdaptiveAdversary(nn.Module):
                 "adversarial pictures alone use `adversary.attack(..., update=False)`."
             )
             raise ValueError(msg)
+        loan = as_borrowed(detector, forward)
+        check_images(images, next(self.attacker.parameters()))
+        check_target_tensors(target, images)
+        images, target = first_part(images, target, self.adversarial_fraction)
         self.chosen_mode = choose_mode(
             self.mode,
-            detector,
+            loan,
             self.batch_norms.policy,
             transformed=self.transform is not None,
+            mixes=lambda: self._mixing.found(
+                loan, self.batch_norms, images, lambda given: self.task.error(loan(given), target)
+            ),
         )
-        images, target = first_part(images, target, self.adversarial_fraction)
         if self.chosen_mode == "alternating":
-            return self._step_in_two_passes(detector, images, target)
-        return self._step_in_one_pass(detector, images, target)
+            return self._step_in_two_passes(loan, images, target)
+        return self._step_in_one_pass(loan, images, target)
 
-    def _step_in_two_passes(self, detector: Detector, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
+    def _step_in_two_passes(self, detector: Loan, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
         """The paper's order: the detector sees I_adv for the attack, and again for the defence."""
         attack = self.attack(detector, images, target)
         with private_randomness(self._generator, images.device):
@@ -259,10 +281,11 @@ class SampleAdaptiveAdversary(nn.Module):
                 adversarial, target = self.transform(self.pixels.to_unit(adversarial), target)
                 adversarial = self.pixels.from_unit(adversarial)
             with self.batch_norms.defence(detector):
-                error = self.task.error(unwrapped(detector)(adversarial), target)
-        return self.loss_weight * (attack.beta * error).mean()  # Eq. 8
+                error = self.task.error(detector(adversarial), target)
+        loss = self.loss_weight * (attack.beta * error).mean()  # Eq. 8
+        return self.batch_norms.settled(detector, loss)
 
-    def _step_in_one_pass(self, detector: Detector, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
+    def _step_in_one_pass(self, detector: Loan, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
         """The detector sees I_adv once, for attack and defence; see `advaug.step.modes`."""
         seen = self._look(images, target)
         due = self._begin()
@@ -274,14 +297,15 @@ class SampleAdaptiveAdversary(nn.Module):
                 lesson.tap(scene.adversarial)
             with self.batch_norms.defence(detector):
                 error = self._error(detector, scene.shown, images.dtype, target)
-                push = None
-                if due.attacker and not fused:
+            push = None
+            if due.attacker and not fused:
+                with self.batch_norms.feedback(detector):  # as in `attack`
                     push = self._push(scene, error, keep_graph=True)
             verdict = self._judge(scene, due)
         weights = self.loss_weight * self._beta(verdict.similarity)
         if not fused:
             self._learn(scene, verdict, error.detach(), push, due)
-            return (weights * error).mean()  # Eq. 8
+            return self.batch_norms.settled(detector, (weights * error).mean())  # Eq. 8
 
         def teach(push: Tensor) -> Callable[[], None]:
             # The caller's loss scale may overflow on the way here: ours is not to blame.
@@ -298,9 +322,9 @@ class SampleAdaptiveAdversary(nn.Module):
 
         self._pending = lesson
         least = self.loss_weight or 1.0
-        return lesson.loss(error, weights, least, self.relaxation, teach)  # Eq. 8
+        loss = lesson.loss(error, weights, least, self.relaxation, teach)  # Eq. 8
+        return self.batch_norms.settled(detector, loss)
 
-    @torch.enable_grad()
     def attack(
         self,
         detector: Detector,
@@ -308,14 +332,18 @@ class SampleAdaptiveAdversary(nn.Module):
         target: Any,  # noqa: ANN401 # the task's
         *,
         update: bool = True,
+        forward: Forward | None = None,
     ) -> AdversarialBatch:
         """Draw adversarial pictures where the detector is weak, and learn from its answer.
 
         Args:
-            detector: Any callable from pictures to what the task understands.
+            detector: As in the call.
             images: `(B, 3, H, W)`, as the detector takes them.
             target: What the task takes.
-            update: False leaves attacker and discriminator as they are.
+            update: False leaves attacker and discriminator as they are, and the generator that
+                training draws from. It needs no gradients: it may run under `no_grad` and
+                `inference_mode`, and on a frozen detector.
+            forward: As in the call.
 
         Returns:
             The adversarial pictures and everything about them, detached.
@@ -323,16 +351,22 @@ class SampleAdaptiveAdversary(nn.Module):
         Raises:
             ValueError, TypeError, RuntimeError: As the call itself.
         """
+        loan = as_borrowed(detector, forward)
+        if update and torch.is_inference_mode_enabled():
+            raise ValueError(INFERENCE)
         seen = self._look(images, target)
         due = self._begin() if update else Due(attacker=False, discriminator=False)
-        with private_randomness(self._generator, images.device):
+        # A look draws what the next step will draw, and leaves it to that step.
+        generator = self._generator if update else self._generator.clone_state()
+        graphs = torch.enable_grad() if update else without_graph(images.device)
+        with graphs, private_randomness(generator, images.device):
             scene = self._draw(*seen, learning=due.attacker)
             error, push = torch.full_like(images[:, 0, 0, 0], torch.nan), None
             if due.attacker or not update:
                 # The gradient is taken while the detector is on loan: one that checkpoints its
                 # activations computes again in the backward.
-                with self.batch_norms.feedback(detector):
-                    error = self._error(detector, scene.shown, images.dtype, target)
+                with self.batch_norms.feedback(loan, keep_new=update):
+                    error = self._error(loan, scene.shown, images.dtype, target)
                     push = self._push(scene, error) if due.attacker else None
             verdict = self._judge(scene, due, update=update)
         if update:
@@ -365,7 +399,7 @@ class SampleAdaptiveAdversary(nn.Module):
         if isinstance(self.attacker, UNetAttacker):
             self.attacker.check_size(size)
         with torch.no_grad():
-            clean = widen(self.pixels.to_unit(images.detach()))
+            clean = widen(self.pixels.to_unit(images.detach().clone()))
             structure = saat.structure_map(self.task.landmark_heatmaps(target, size))
             mask = saat.semantic_mask(structure)
             if self._reads(images.device):
@@ -401,9 +435,9 @@ class SampleAdaptiveAdversary(nn.Module):
             shown = seen_as(self.appearance, adversarial)
         return Scene(clean, structure, mask, perturbed, adversarial, shown)
 
-    def _error(self, detector: Detector, shown: Tensor, dtype: torch.dtype, target: Any) -> Tensor:  # noqa: ANN401 # the task's
+    def _error(self, detector: Loan, shown: Tensor, dtype: torch.dtype, target: Any) -> Tensor:  # noqa: ANN401 # the task's
         """Error e of the detector, `(B,)`, with its graph."""
-        output = unwrapped(detector)(self.pixels.from_unit(shown).to(dtype))
+        output = detector(self.pixels.from_unit(shown).to(dtype))
         error = self.task.error(output, target)
         check_error(error, len(shown), read=self._reads(shown.device))
         return error
