@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from advaug.base.checks import (
+    CUT_OFF,
     check_error,
     check_images,
     check_not_negative,
@@ -277,11 +278,7 @@ class Defence(nn.Module):
             check_error(error, len(pictures), read=self._reads(pictures.device))
             (gradient,) = torch.autograd.grad(error.sum(), pictures, allow_unused=True)
         if gradient is None:
-            msg = (
-                "the detector's output must carry a graph to its input, but its error does not "
-                "depend on the pictures. Do not detach them on the way through the detector."
-            )
-            raise ValueError(msg)
+            raise ValueError(CUT_OFF)
         return gradient
 
     def _reads(self, device: torch.device) -> bool:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from advaug import functional as saat
+from advaug.base.checks import CUT_OFF
 from advaug.base.ssim import mean_over_region, ssim_map
 from advaug.report import Similarity
 from advaug.step.controller import ReconstructionController
@@ -167,11 +168,7 @@ def pull_of(
     mean = stepper.scaled(loss.mean())
     (pull,) = torch.autograd.grad(mean, adversarial, retain_graph=keep_graph, allow_unused=True)
     if pull is None:
-        msg = (
-            "the detector's output must carry a graph to its input, but its error does not "
-            "depend on the pictures. Do not detach them on the way through the detector."
-        )
-        raise ValueError(msg)
+        raise ValueError(CUT_OFF)
     return pull
 
 

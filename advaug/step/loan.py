@@ -117,8 +117,19 @@ def as_borrowed(detector: Detector, forward: Forward | None = None) -> Loan:
         _warn_once(detector)
         return Loan(None, detector)
     module, ddp = _unwrapped(owner)
-    # A method of the wrapper itself, which is its forward, gives way to the module.
-    return Loan(module, detector if module is owner else module, ddp)
+    return Loan(module, detector if module is owner else _redirected(detector, owner, module), ddp)
+
+
+def _redirected(detector: Detector, wrapper: nn.Module, module: nn.Module) -> Detector:
+    """The same call of the module itself; a method of the wrapper can only be its forward."""
+    if not isinstance(detector, functools.partial):
+        return module
+
+    def swap(item: Any) -> Any:  # noqa: ANN401 # any argument
+        return module if item is wrapper or getattr(item, "__self__", None) is wrapper else item
+
+    keywords = {name: swap(value) for name, value in detector.keywords.items()}
+    return functools.partial(swap(detector.func), *map(swap, detector.args), **keywords)
 
 
 def _unwrapped(module: nn.Module) -> tuple[nn.Module, DistributedDataParallel | None]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advaug.base.checks import CUT_OFF
 from advaug.base.distributed import world_size, worst
 from advaug.base.precision import without_graph
 from advaug.step.batch_norm import BatchNorms
@@ -17,11 +18,6 @@ __all__ = ["Mixing"]
 
 APART, IN_DOUBT, MIXED = 0, 1, 2  # in this order: of several processes the worst counts
 ROUNDS = 2  # with random numbers of their own, which some detectors shuffle or skip by
-CUT_OFF = (
-    "the detector's output must carry a graph to its input, but its error does not depend on the "
-    "pictures. Do not detach them on the way through the detector, nor run a part of it under "
-    "`no_grad`; to freeze a part use `requires_grad_(False)`."
-)
 Measure = Callable[[Tensor], Tensor]
 
 
@@ -99,9 +95,7 @@ def _check_reached(images: Tensor, measure: Measure) -> None:
         raise ValueError(CUT_OFF)
 
 
-def _compare(
-    loan: Loan, norms: BatchNorms, images: Tensor, measure: Measure, seed: int
-) -> int:
+def _compare(loan: Loan, norms: BatchNorms, images: Tensor, measure: Measure, seed: int) -> int:
     """Exchange all but one sample, then that one only, and see whose error changes."""
 
     def errors_of(batch: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from advaug.step.randomness import remembered
 
-__all__ = ["recomputes", "taken_at_once", "watched"]
+__all__ = ["is_compiled", "recomputes", "taken_at_once", "watched"]
 
 # Whether a detector was seen to compute again; toggling is met by the check of every call.
 _SEEN: "weakref.WeakKeyDictionary[nn.Module, bool]" = weakref.WeakKeyDictionary()
@@ -62,7 +62,7 @@ def watched(module: nn.Module, call: Callable[[Tensor], Any], pictures: Tensor) 
 
 def _met(module: nn.Module, call: Callable[[Tensor], Any], pictures: Tensor) -> Any:  # noqa: ANN401 # the detector's
     """The first call with a graph: try, and where it checkpoints start anew, as if nothing was."""
-    if not _is_compiled(module) and not pictures.requires_grad:
+    if not is_compiled(module) and not pictures.requires_grad:
         pictures = pictures.detach().requires_grad_()  # else reentrant checkpoints leave no trace
     put_back = remembered(pictures.device)
     buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
@@ -91,10 +91,11 @@ def _own(module: nn.Module, pictures: Tensor) -> Tensor:
     A leaf that requires a gradient protects itself, and a compiler would rather have that.
     """
     leaf = pictures.requires_grad and pictures.is_leaf
-    return pictures if leaf and _is_compiled(module) else pictures.clone()
+    return pictures if leaf and is_compiled(module) else pictures.clone()
 
 
-def _is_compiled(module: nn.Module) -> bool:
+def is_compiled(module: nn.Module) -> bool:
+    """Whether `torch.compile` holds a part of it."""
     return any(hasattr(part, "_orig_mod") for part in module.modules())
 
 
