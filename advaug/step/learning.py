@@ -1,5 +1,6 @@
 """What one adversarial batch teaches: the losses of Eq. 4 to 7 and their gradients at I_adv."""
 
+import contextlib
 from typing import Literal, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from advaug.base.checks import CUT_OFF
 from advaug.base.ssim import mean_over_region, ssim_map
 from advaug.report import Similarity
 from advaug.step.controller import ReconstructionController
+from advaug.step.recompute import keeping_buffers
 from advaug.step.stepping import Stepper
 
 __all__ = ["Due", "Scene", "Verdict", "combine", "judge", "pull_of", "trainable"]
@@ -166,7 +168,8 @@ def pull_of(
         ValueError: If the loss does not depend on it.
     """
     mean = stepper.scaled(loss.mean())
-    (pull,) = torch.autograd.grad(mean, adversarial, retain_graph=keep_graph, allow_unused=True)
+    with keeping_buffers() if keep_graph else contextlib.nullcontext():
+        (pull,) = torch.autograd.grad(mean, adversarial, retain_graph=keep_graph, allow_unused=True)
     if pull is None:
         raise ValueError(CUT_OFF)
     return pull

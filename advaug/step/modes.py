@@ -4,8 +4,7 @@ In forward passes F of the detector (a backward is one for the pictures and one 
 the clean loss costs 3 F more:
 
 - `"alternating"`, the paper: a pass for the attacker's feedback (2 F), one for the defence (3 F).
-- `"shared"`: one pass, two backwards (4 F). Exact with any normalisation; a detector that is
-  compiled may not allow it.
+- `"shared"`: one pass, two backwards (4 F). Exact with any normalisation.
 - `"fused"`: one pass, one backward, the caller's own (3 F). Exact where no sample of a batch
   reaches the output of another.
 
@@ -25,7 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from advaug.functional import feedback_loss
 from advaug.step.batch_norm import BatchNormPolicy
 from advaug.step.loan import Loan, batch_norms
-from advaug.step.recompute import is_compiled, recomputes
+from advaug.step.recompute import recomputes
 
 __all__ = ["MODES", "Lesson", "Mode", "choose_mode"]
 
@@ -65,9 +64,7 @@ def choose_mode(
     if obstacle is None:
         return "fused"
     if wanted == "auto":
-        # A compiled graph gives away its buffers in the first backward: it cannot have two.
-        compiled = loan.module is not None and is_compiled(loan.module)
-        return "alternating" if compiled else "shared"
+        return "shared"
     msg = (
         "`mode='fused'` needs a detector in which the samples of a batch do not mix, but "
         f"{obstacle}, or `mode='shared'`."

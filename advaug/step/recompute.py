@@ -6,6 +6,8 @@ and gradients would be those of another network than the forward's. So where a d
 the gradients of the loss are taken at once, on loan, and handed over in the caller's backward.
 """
 
+import contextlib
+import sys
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from advaug.step.randomness import remembered
 
-__all__ = ["is_compiled", "recomputes", "taken_at_once", "watched"]
+__all__ = ["keeping_buffers", "recomputes", "taken_at_once", "watched"]
 
 # Whether a detector was seen to compute again; toggling is met by the check of every call.
 _SEEN: "weakref.WeakKeyDictionary[nn.Module, bool]" = weakref.WeakKeyDictionary()
@@ -38,6 +40,21 @@ def recomputes(module: nn.Module | None) -> bool:
 
 
 def watched(module: nn.Module, call: Callable[[Tensor], Any], pictures: Tensor) -> Any:  # noqa: ANN401 # the detector's
+    """Call a detector and see whether it will compute again in the backward; see `_watched`.
+
+    What is compiled in here keeps its buffers, so that mode shared can go backward twice.
+    """
+    with keeping_buffers() if _is_compiled(module) else contextlib.nullcontext():
+        return _watched(module, call, pictures)
+
+
+def keeping_buffers() -> contextlib.AbstractContextManager[Any]:
+    """Compile without giving buffers away to the first backward, and go backward so."""
+    compiler = sys.modules.get("torch._functorch.config")  # where nothing was compiled, nothing is
+    return contextlib.nullcontext() if compiler is None else compiler.patch(donated_buffer=False)
+
+
+def _watched(module: nn.Module, call: Callable[[Tensor], Any], pictures: Tensor) -> Any:  # noqa: ANN401 # the detector's
     """Call a detector with its own copy of the pictures, and see whether it will compute again.
 
     Checkpoints work by hooks on saved tensors, so these are forbidden as long as none is known.
@@ -62,7 +79,7 @@ def watched(module: nn.Module, call: Callable[[Tensor], Any], pictures: Tensor) 
 
 def _met(module: nn.Module, call: Callable[[Tensor], Any], pictures: Tensor) -> Any:  # noqa: ANN401 # the detector's
     """The first call with a graph: try, and where it checkpoints start anew, as if nothing was."""
-    if not is_compiled(module) and not pictures.requires_grad:
+    if not _is_compiled(module) and not pictures.requires_grad:
         pictures = pictures.detach().requires_grad_()  # else reentrant checkpoints leave no trace
     put_back = remembered(pictures.device)
     buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
@@ -91,10 +108,10 @@ def _own(module: nn.Module, pictures: Tensor) -> Tensor:
     A leaf that requires a gradient protects itself, and a compiler would rather have that.
     """
     leaf = pictures.requires_grad and pictures.is_leaf
-    return pictures if leaf and is_compiled(module) else pictures.clone()
+    return pictures if leaf and _is_compiled(module) else pictures.clone()
 
 
-def is_compiled(module: nn.Module) -> bool:
+def _is_compiled(module: nn.Module) -> bool:
     """Whether `torch.compile` holds a part of it."""
     return any(hasattr(part, "_orig_mod") for part in module.modules())
 
