@@ -19,7 +19,7 @@ from advaug.base.checks import (
 )
 from advaug.base.distributed import average, broadcast
 from advaug.base.precision import widen, without_graph
-from advaug.base.shapes import first_part
+from advaug.base.shapes import copied, first_part
 from advaug.networks.attacker import UNetAttacker
 from advaug.networks.choice import Structure, choose_networks
 from advaug.pixels import PixelSpec
@@ -31,7 +31,7 @@ from advaug.step.loan import Detector, Forward, Loan, as_borrowed, private_rando
 from advaug.step.mixing import Mixing
 from advaug.step.modes import MODES, Lesson, Mode, check_schedule, choose_mode
 from advaug.step.stepping import Stepper, overflowed
-from advaug.tasks import LandmarkTask, check_task, sum_of
+from advaug.tasks import LandmarkTask, check_task, structure_of, sum_of
 from advaug.view.appearance import RandomAppearance, seen_as
 from advaug.view.regions import RandomRegions, within
 
@@ -109,7 +109,7 @@ class SampleAdaptiveAdversary(nn.Module):
             None for the whole picture (the literal paper).
         appearance: How the detector sees I_adv, for attack and defence alike: a differentiable
             callable from pictures in about `[0, 1]` to pictures of the same shape; `"random"` for
-            `RandomAppearance()`; None for I_adv itself (the literal paper).
+            `RandomAppearance(clamp=False)`; None for I_adv itself (the literal paper).
         transform: Handcrafted transform of the adversarial pictures and their target, after β is
             known: a callable `(images, target) -> (images, target)`. Attack and defence then see
             different pictures, which takes mode `"alternating"`.
@@ -175,7 +175,7 @@ class SampleAdaptiveAdversary(nn.Module):
             regions = RandomRegions()
         if isinstance(appearance, str):
             check_choice("appearance", appearance, ("random",), ", a callable or None")
-            appearance = RandomAppearance()
+            appearance = RandomAppearance(clamp=False)
         if reconstruction_weight is None:
             reconstruction_weight = ReconstructionController()
         check_not_negative(
@@ -278,7 +278,8 @@ class SampleAdaptiveAdversary(nn.Module):
         with private_randomness(self._generator, images.device):
             adversarial = attack.images
             if self.transform is not None:
-                adversarial, target = self.transform(self.pixels.to_unit(adversarial), target)
+                unit = self.pixels.to_unit(adversarial).clone()
+                adversarial, target = self.transform(unit, copied(target))
                 adversarial = self.pixels.from_unit(adversarial)
             with self.batch_norms.defence(detector):
                 error = self.task.error(detector(adversarial), target)
@@ -383,7 +384,7 @@ class SampleAdaptiveAdversary(nn.Module):
 
     def health(self) -> Health:
         """What is wrong with the run, in words; waits for the device."""
-        return self.running_means.health()
+        return self.running_means.health(constant_beta=not isinstance(self.beta, str))
 
     def compile(self, **options: Any) -> None:  # noqa: ANN401 # torch.compile's
         """Compile attacker and discriminator in place, with `torch.compile`'s options."""
@@ -400,7 +401,7 @@ class SampleAdaptiveAdversary(nn.Module):
             self.attacker.check_size(size)
         with torch.no_grad():
             clean = widen(self.pixels.to_unit(images.detach().clone()))
-            structure = saat.structure_map(self.task.landmark_heatmaps(target, size))
+            structure = structure_of(self.task, target, size)
             mask = saat.semantic_mask(structure)
             if self._reads(images.device):
                 check_values(clean, structure, saat.SEMANTIC_THRESHOLD)

@@ -199,15 +199,18 @@ class RunningMeans(nn.Module):
         self.values.lerp_(torch.where(whole, latest, self.values), weight)
         self.lost.lerp_((~whole).to(self.lost), weight)
 
-    def health(self) -> Health:
+    def health(self, *, constant_beta: bool = False) -> Health:
         """Compare with the operating point of a healthy run; waits for the device.
+
+        Args:
+            constant_beta: Whether β is a number by choice, and so says nothing of the attack.
 
         The point is that of the authors' own figure: β between .26 and .31, SSIM between .80 and
         .87, perturbation RMS of .04 to .07.
         """
         steps = int(self.steps)
         means = dict(zip(REPORT_NAMES, self.values.tolist(), strict=True))
-        messages = [] if steps < HORIZON else _findings(means)
+        messages = [] if steps < HORIZON else _findings(means, constant_beta=constant_beta)
         if steps >= HORIZON and self.lost > 0.5:
             messages = [
                 "Most steps hold NaN or infinity: the attacker or the detector has diverged."
@@ -215,11 +218,12 @@ class RunningMeans(nn.Module):
         return Health(tuple(messages), means, steps)
 
 
-def _findings(means: dict[str, float]) -> list[str]:
+def _findings(means: dict[str, float], *, constant_beta: bool) -> list[str]:
     """One sentence for each sign of a run that has left its operating point."""
     rms = max(means["rms_inside"], means["rms_outside"])
     findings = []
-    if means["zero_beta"] > 0.5:
+    won = means["zero_beta"] > 0.5 and not constant_beta
+    if won:
         findings.append(
             f"β is 0 for {means['zero_beta']:.0%} of the samples: the attacker has won by making "
             "false samples, and the detector learns nothing from them. Raise the weight of L_R, "
@@ -231,7 +235,7 @@ def _findings(means: dict[str, float]) -> list[str]:
             "nothing. Lower the weight of L_R, or train on until the detector's error falls, "
             "since L_F is weak while the error is far above λ."
         )
-    if means["zero_beta"] <= 0.5 and means["semantic_ssim"] < 0.7:
+    if not won and means["semantic_ssim"] < 0.7:
         findings.append(
             f"The semantic regions keep an SSIM of only {means['semantic_ssim']:.2f}: features "
             "are painted over, and labels may be false although β is not 0. Look at the "

@@ -19,11 +19,11 @@ from advaug.base.checks import (
 )
 from advaug.base.distributed import broadcast
 from advaug.base.precision import widen, without_graph
-from advaug.functional import SEMANTIC_THRESHOLD, structure_map
+from advaug.functional import SEMANTIC_THRESHOLD
 from advaug.pixels import PixelSpec
 from advaug.step.batch_norm import BatchNormPolicy, BatchNorms
 from advaug.step.loan import Detector, Forward, Loan, as_borrowed, private_randomness
-from advaug.tasks import LandmarkTask, check_task
+from advaug.tasks import LandmarkTask, check_task, structure_of
 
 __all__ = ["Call", "Defence", "DefenceOptions", "Example"]
 
@@ -250,7 +250,7 @@ class Defence(nn.Module):
         check_target_tensors(target, images)
         if self._reads(images.device):
             size = (images.shape[-2], images.shape[-1])
-            structure = structure_map(self.task.landmark_heatmaps(target, size))
+            structure = structure_of(self.task, target, size)
             check_values(widen(self.pixels.to_unit(images)), structure, SEMANTIC_THRESHOLD)
 
     def _open(self, detector: Loan, images: Tensor, target: Any) -> Call:  # noqa: ANN401 # the task's
