@@ -13,10 +13,10 @@ from advaug.base.distributed import world_size, worst
 from advaug.base.precision import without_graph
 from advaug.step.batch_norm import BatchNorms
 from advaug.step.loan import Loan, private_randomness, sharded
+from advaug.step.modes import APART, IN_DOUBT, MIXED
 
 __all__ = ["Mixing"]
 
-APART, IN_DOUBT, MIXED = 0, 1, 2  # in this order: of several processes the worst counts
 ROUNDS = 2  # with random numbers of their own, which some detectors shuffle or skip by
 Measure = Callable[[Tensor], Tensor]
 
@@ -39,8 +39,8 @@ class Mixing:
         """A copy begins anew: it may meet the detector in another process."""
         return Mixing, ()
 
-    def found(self, loan: Loan, norms: BatchNorms, images: Tensor, measure: Measure) -> bool:
-        """Whether samples mix, or cannot be shown not to.
+    def found(self, loan: Loan, norms: BatchNorms, images: Tensor, measure: Measure) -> int:
+        """`APART`, `MIXED`, or `IN_DOUBT` where the errors answer to no picture.
 
         Args:
             loan: A module on loan.
@@ -55,17 +55,19 @@ class Mixing:
         key = norms.policy, tuple(module.training for module in loan.modules)
         answer = self._known.setdefault(loan.module, {}).setdefault(key, _Answer())
         if images.is_cuda and torch.cuda.is_current_stream_capturing():
-            return answer.value != APART
+            return answer.value
         answer.calls += 1
         if len(images) == 1 and world_size() == 1:
-            return False  # no neighbours in this call; nothing is learned about others
+            return APART  # no neighbours in this call; nothing is learned about others
         due = answer.calls & (answer.calls - 1) == 0
         if due and answer.value != MIXED:
             first = answer.calls == 1
             seeds = range(ROUNDS) if first else (answer.calls,)
             tried = _try(loan, norms, images.detach(), measure, seeds)
-            answer.value = worst(tried, images.device)
-        return answer.value != APART
+            tried = worst(tried, images.device)
+            if tried != IN_DOUBT:  # as of a detector that has died: no reason to think anew
+                answer.value = tried
+        return answer.value
 
 
 class _Answer:

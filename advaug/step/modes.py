@@ -26,9 +26,10 @@ from advaug.step.batch_norm import BatchNormPolicy
 from advaug.step.loan import Loan, batch_norms
 from advaug.step.recompute import recomputes
 
-__all__ = ["MODES", "Lesson", "Mode", "choose_mode"]
+__all__ = ["APART", "IN_DOUBT", "MIXED", "MODES", "Lesson", "Mode", "choose_mode"]
 
 Mode = Literal["alternating", "shared", "fused"]
+APART, IN_DOUBT, MIXED = 0, 1, 2  # samples; of several processes the worst counts
 MODES = ("auto", "alternating", "shared", "fused")
 # Weight of a sample that should have none, relative to the loss's own scale: its gradient survives
 # on the way to the pictures, and what it adds to the detector's is below rounding.
@@ -41,7 +42,7 @@ def choose_mode(
     policy: BatchNormPolicy,
     *,
     transformed: bool,
-    mixes: Callable[[], bool],
+    mixes: Callable[[], int],
 ) -> Mode:
     """The cheapest mode that is exact, or the one that is wanted.
 
@@ -50,8 +51,9 @@ def choose_mode(
         loan: The detector.
         policy: What BatchNorm does with adversarial pictures.
         transformed: Whether the detector defends on other pictures than it is attacked on.
-        mixes: Runs the detector to see whether a sample depends on its neighbours; only asked
-            where nothing else decides.
+        mixes: Runs the detector to see whether a sample depends on its neighbours, only where
+            nothing else decides: `APART`, `IN_DOUBT` or `MIXED`. Doubt is enough against fused,
+            unless it is wanted.
 
     Raises:
         ValueError: If fused is wanted and not exact.
@@ -60,7 +62,7 @@ def choose_mode(
         return wanted
     if wanted == "auto" and transformed:
         return "alternating"
-    obstacle = _obstacle(loan, policy, mixes)
+    obstacle = _obstacle(loan, policy, mixes, limit=APART if wanted == "auto" else IN_DOUBT)
     if obstacle is None:
         return "fused"
     if wanted == "auto":
@@ -72,7 +74,9 @@ def choose_mode(
     raise ValueError(msg)
 
 
-def _obstacle(loan: Loan, policy: BatchNormPolicy, mixes: Callable[[], bool]) -> str | None:
+def _obstacle(
+    loan: Loan, policy: BatchNormPolicy, mixes: Callable[[], int], *, limit: int
+) -> str | None:
     """Why mode fused is not exact, and what to do, for its error message."""
     if loan.module is None:
         return (
@@ -85,10 +89,10 @@ def _obstacle(loan: Loan, policy: BatchNormPolicy, mixes: Callable[[], bool]) ->
             f"its {type(mixer).__name__} normalises with batch statistics under "
             f"`batch_norm={policy!r}`. Use `batch_norm='running'`"
         )
-    if mixes():
+    if mixes() > limit:
         return (
-            "an output of this one could not be shown to be the same whatever its neighbours in "
-            "the batch. Use a normalisation of each sample by itself, such as GroupNorm"
+            "an output of this one changes with its neighbours in the batch. Use a "
+            "normalisation of each sample by itself, such as GroupNorm"
         )
     if recomputes(loan.module):
         return (

@@ -118,7 +118,8 @@ def _is_compiled(module: nn.Module) -> bool:
 
 def _has_hooks() -> bool:
     """Whether the caller has put hooks on all saved tensors, such as `save_on_cpu`."""
-    return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+    engine: Any = torch._C
+    return engine._autograd._top_saved_tensors_default_hooks(False) is not None
 
 
 def _is_reentrant(output: Any) -> bool:  # noqa: ANN401 # the detector's
