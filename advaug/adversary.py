@@ -22,6 +22,7 @@ from advaug.step.attach import Attachment, Finder
 from advaug.step.batch_norm import BatchNormPolicy, BatchNorms
 from advaug.step.in_batch import InBatch
 from advaug.step.learner import AdversarialBatch, adam
+from advaug.step.neighbours import Neighbours
 from advaug.step.paper_call import PaperCall
 from advaug.tasks import LandmarkTask, check_task
 
@@ -117,6 +118,7 @@ class SampleAdaptiveAdversary(InBatch, PaperCall):
         self.task = task
         self.channels = channels
         self.batch_norms = BatchNorms(batch_norm, make_optimizer)
+        self._neighbours = Neighbours()
         self.loss_weight = loss_weight
         self._attachments: list[Attachment] = []
 
@@ -197,7 +199,8 @@ class SampleAdaptiveAdversary(InBatch, PaperCall):
                 "the attacker has learned nothing from them. Do not detach the pictures, run the "
                 "detector with gradients on, and call `loss.backward()` without `inputs=`."
             )
-        return self.running_means.health(more)
+        constant = not isinstance(self.objective.beta, str)
+        return self.running_means.health(more, constant_beta=constant)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the hooks, which belong to the modules that they are attached to."""

@@ -10,11 +10,12 @@ from advaug.base.checks import describe
 from advaug.base.precision import full_precision, widen
 from advaug.base.shapes import mean_over_visible
 from advaug.errors import ShapeError
-from advaug.functional import heatmap_error
+from advaug.functional import heatmap_error, structure_map
 from advaug.heatmaps import encode_heatmaps, resize_heatmaps
 
 __all__ = ["CoordinateTask", "HeatmapTask", "LandmarkTask"]
 
+AT_ONCE = 4  # landmarks whose heatmaps are held together
 REFERENCE_SIDE = 256  # the paper's pictures, on which λ = 0.1 was chosen
 
 OutputAdapter = Callable[[Any], Tensor | Sequence[Tensor]]
@@ -33,7 +34,41 @@ class LandmarkTask(Protocol):
         ...
 
 
-class HeatmapTask:
+class _StructureMap:
+    """Eq. 2 by a running maximum: never all heatmaps at the size of the pictures at once."""
+
+    def structure_map(self, target: Any, size: tuple[int, int]) -> Tensor:  # noqa: ANN401 # tensor or pair
+        """`(B, 1, height, width)`: maximum over the landmarks' heatmaps, `S` of [SAAT].
+
+        Raises:
+            ShapeError: As `landmark_heatmaps`.
+        """
+        values, visible = split_target(target)
+        if values.ndim < 3:
+            return structure_map(self.landmark_heatmaps(target, size))  # which says what is wrong
+        found: Tensor | None = None
+        for start in range(0, values.shape[1], AT_ONCE):
+            some = slice(start, start + AT_ONCE)
+            shown = None if visible is None else visible[:, some]
+            part = structure_map(self.landmark_heatmaps((values[:, some], shown), size))
+            found = part if found is None else torch.maximum(found, part)
+        if found is None:
+            return structure_map(self.landmark_heatmaps(target, size))
+        return found
+
+    def landmark_heatmaps(self, target: Any, size: tuple[int, int]) -> Tensor:  # noqa: ANN401 # see above
+        raise NotImplementedError
+
+
+def structure_of(task: LandmarkTask, target: Any, size: tuple[int, int]) -> Tensor:  # noqa: ANN401 # the task's
+    """S of a target, `(B, 1, height, width)`; part by part where the task knows how."""
+    by_parts = getattr(task, "structure_map", None)
+    if by_parts is not None:
+        return by_parts(target, size)
+    return structure_map(task.landmark_heatmaps(target, size))
+
+
+class HeatmapTask(_StructureMap):
     """A detector that gives heatmaps, or a list of stages of them.
 
     The target is `(B, N, h, w)`, or a pair of it with `visible`, `(B, N)` bool.
@@ -81,7 +116,7 @@ class HeatmapTask:
         return resize_heatmaps(widen(heatmaps), size)
 
 
-class CoordinateTask:
+class CoordinateTask(_StructureMap):
     """A detector that gives landmark coordinates, or a list of steps of them.
 
     The target is `(B, N, 2)`, x then y, in pixels of the picture, 0-based, or a pair of it with

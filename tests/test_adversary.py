@@ -1126,7 +1126,7 @@ def test_a_detector_that_does_not_fit_leaves_no_second_set_behind():
     assert_refused_and_unchanged(
         adversary,
         detector,
-        lambda: adversary(lambda x: detector(x)[:, :2], images, heatmaps),
+        lambda: adversary(detector, images, heatmaps, forward=lambda net, x: net(x)[:, :2]),
         ValueError,
         "detector's output must have",
     )

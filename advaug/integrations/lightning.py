@@ -1,6 +1,5 @@
 """SAAT in a Lightning trainer whose module stays as it is. Needs the extra `lightning`."""
 
-import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch.optim import LBFGS
 
 from advaug.adversary import SampleAdaptiveAdversary
 from advaug.base.checks import describe
-from advaug.step.loan import Detector, modules_of
+from advaug.step.loan import Detector, as_borrowed
 
 __all__ = ["AdversaryCallback"]
 
@@ -136,8 +135,9 @@ class AdversaryCallback(Callback):
             msg = f"`detector` must give something to call, but gave {describe(detector)}. {parts}"
             raise TypeError(msg)
         trained = {id(parameter) for parameter in module.parameters() if parameter.requires_grad}
-        held = itertools.chain(*(part.parameters(recurse=False) for part in modules_of(detector)))
-        if not any(id(parameter) in trained for parameter in held):
+        network = as_borrowed(detector).module  # of a black box nothing is known
+        held = [] if network is None else network.parameters()
+        if network is not None and not any(id(parameter) in trained for parameter in held):
             msg = (
                 f"`detector` must give what the module trains, but that has no part in it. {parts}"
             )
