@@ -34,41 +34,34 @@ class LandmarkTask(Protocol):
         ...
 
 
-class _StructureMap:
-    """Eq. 2 by a running maximum: never all heatmaps at the size of the pictures at once."""
-
-    def structure_map(self, target: Any, size: tuple[int, int]) -> Tensor:  # noqa: ANN401 # tensor or pair
-        """`(B, 1, height, width)`: maximum over the landmarks' heatmaps, `S` of [SAAT].
-
-        Raises:
-            ShapeError: As `landmark_heatmaps`.
-        """
-        values, visible = split_target(target)
-        if values.ndim < 3:
-            return structure_map(self.landmark_heatmaps(target, size))  # which says what is wrong
-        found: Tensor | None = None
-        for start in range(0, values.shape[1], AT_ONCE):
-            some = slice(start, start + AT_ONCE)
-            shown = None if visible is None else visible[:, some]
-            part = structure_map(self.landmark_heatmaps((values[:, some], shown), size))
-            found = part if found is None else torch.maximum(found, part)
-        if found is None:
-            return structure_map(self.landmark_heatmaps(target, size))
-        return found
-
-    def landmark_heatmaps(self, target: Any, size: tuple[int, int]) -> Tensor:  # noqa: ANN401 # see above
-        raise NotImplementedError
-
-
 def structure_of(task: LandmarkTask, target: Any, size: tuple[int, int]) -> Tensor:  # noqa: ANN401 # the task's
-    """S of a target, `(B, 1, height, width)`; part by part where the task knows how."""
-    by_parts = getattr(task, "structure_map", None)
-    if by_parts is not None:
-        return by_parts(target, size)
-    return structure_map(task.landmark_heatmaps(target, size))
+    """S of [SAAT]: the maximum over the landmarks' heatmaps, `(B, 1, height, width)`.
+
+    Of our own tasks never all heatmaps at the size of the pictures are held at once. What the
+    target of another task is, only that task knows.
+    """
+    parts = [target]
+    if type(task) in (HeatmapTask, CoordinateTask):
+        parts = _parts_of(target)
+    found = structure_map(task.landmark_heatmaps(parts[0], size))
+    for part in parts[1:]:
+        found = torch.maximum(found, structure_map(task.landmark_heatmaps(part, size)))
+    return found
 
 
-class HeatmapTask(_StructureMap):
+def _parts_of(target: Any) -> list[Any]:  # noqa: ANN401 # tensor or pair
+    """The target of a few landmarks at a time; an unfit one whole, for the task to refuse."""
+    values, visible = split_target(target)
+    if values.ndim < 3 or (visible is not None and visible.shape != values.shape[:2]):
+        return [target]
+    starts = range(0, values.shape[1], AT_ONCE)
+    some = [slice(start, start + AT_ONCE) for start in starts]
+    if visible is None:
+        return [values[:, part] for part in some] or [target]
+    return [(values[:, part], visible[:, part]) for part in some] or [target]
+
+
+class HeatmapTask:
     """A detector that gives heatmaps, or a list of stages of them.
 
     The target is `(B, N, h, w)`, or a pair of it with `visible`, `(B, N)` bool.
@@ -116,7 +109,7 @@ class HeatmapTask(_StructureMap):
         return resize_heatmaps(widen(heatmaps), size)
 
 
-class CoordinateTask(_StructureMap):
+class CoordinateTask:
     """A detector that gives landmark coordinates, or a list of steps of them.
 
     The target is `(B, N, 2)`, x then y, in pixels of the picture, 0-based, or a pair of it with

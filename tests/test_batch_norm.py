@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -26,7 +27,8 @@ def second(adversary):
 
 def seen_by(detector, adversary, images, heatmaps):
     """What goes into the detector's BatchNorm in each of the two passes, and what comes out."""
-    passes, adversary.mode = [], "alternating"
+    passes = []
+    adversary.schedule = replace(adversary.schedule, mode="alternating")
     hook = detector.body[1].register_forward_hook(
         lambda _, given, out: passes.append((given[0].detach(), out.detach()))
     )
