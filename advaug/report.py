@@ -235,6 +235,12 @@ class RunningMeans(nn.Module):
         self.values.copy_(torch.where(whole, moved, self.values))
         self.lost.lerp_((~whole).to(self.lost), weight)
 
+    def known(self, name: str) -> float:
+        """A running mean; NaN before it can be trusted. Waits for the device."""
+        if int(self.steps) < HORIZON:
+            return float("nan")
+        return float(self.values[REPORT_NAMES.index(name)])
+
     def health(self, more: Sequence[str] = (), *, constant_beta: bool = False) -> Health:
         """Compare with the operating point of a healthy run; waits for the device.
 

@@ -13,7 +13,6 @@ from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from toys import (
     SIDE,
-    Calls,
     HeatmapToy,
     differences,
     grouped,
@@ -930,8 +929,19 @@ class Detached(nn.Module):
         return self.net(images.detach())
 
 
+class Called(nn.Module):
+    """A network that is called in a way of its own."""
+
+    def __init__(self, net, call):
+        super().__init__()
+        self.net, self.call = net, call
+
+    def forward(self, images):
+        return self.call(self.net, images)
+
+
 def no_grad_detector(net):
-    return Calls(torch.no_grad()(net.forward))
+    return Called(net, lambda net, images: torch.no_grad()(net)(images))
 
 
 BAD_INPUT = {
@@ -1023,22 +1033,22 @@ BAD_INPUT = {
         r"`visible` must be \(4, 3\), but got \(4, 5\)",
     ),
     "detector-landmarks": (
-        bad(detector=lambda net: Calls(lambda x: net(x)[:, :2])),
+        bad(detector=lambda net: Called(net, lambda net, x: net(x)[:, :2])),
         ValueError,
         r"detector's output must have the target's shape .* but got \(4, 2, 32, 32\)",
     ),
     "detector-stride": (
-        bad(detector=lambda net: Calls(lambda x: net(x)[..., ::2, ::2])),
+        bad(detector=lambda net: Called(net, lambda net, x: net(x)[..., ::2, ::2])),
         ValueError,
         r"detector's output must .* but got \(4, 3, 16, 16\)",
     ),
     "detector-dict": (
-        bad(detector=lambda net: Calls(lambda x: {"heatmaps": net(x)})),
+        bad(detector=lambda net: Called(net, lambda net, x: {"heatmaps": net(x)})),
         TypeError,
         r"detector's output must be a tensor .* dict with the keys \['heatmaps'\].*output=lambda",
     ),
     "detector-nan": (
-        bad(detector=lambda net: Calls(lambda x: net(x) * torch.nan)),
+        bad(detector=lambda net: Called(net, lambda net, x: net(x) * torch.nan)),
         ValueError,
         "the detector's output must be finite",
     ),

@@ -10,6 +10,7 @@ from advaug.base.checks import check_error, check_images, check_target_tensors, 
 from advaug.base.precision import widen, without_graph
 from advaug.base.shapes import copied, first_part
 from advaug.step.batch_norm import BatchNorms
+from advaug.step.beside import Beside, relaxation_findings
 from advaug.step.learner import AdversarialBatch, Facts, Learner, Seen
 from advaug.step.learning import Due, Verdict, pull_of
 from advaug.step.lesson import weighted_mean
@@ -37,6 +38,7 @@ class PaperCall(Learner):
         channels: Of the pictures.
         loss_weight: Scale of the loss of Eq. 8.
         batch_norms: The BatchNorm policy of the loan.
+        beside: The scale of that loss, for callers who pass their own.
         chosen_mode: How the last call ran; None before the first.
     """
 
@@ -44,6 +46,7 @@ class PaperCall(Learner):
     channels: int
     loss_weight: float
     batch_norms: BatchNorms
+    beside: Beside
     chosen_mode: Mode | None = None
     _neighbours: Neighbours
 
@@ -54,6 +57,7 @@ class PaperCall(Learner):
         target: Any,  # noqa: ANN401 # the task's
         *,
         forward: Forward | None = None,
+        beside: Tensor | None = None,
     ) -> Tensor:
         """One step of the paper: attack, learn, and give the loss of Eq. 8.
 
@@ -64,6 +68,9 @@ class PaperCall(Learner):
             target: What the task takes.
             forward: How the detector is called, if not as `detector(images)`: from the module and
                 the pictures to its output.
+            beside: The caller's own loss on these pictures, a scalar. The loss is then brought to
+                its scale, by their running ratio; see `advaug.step.beside`. Pass it in every call
+                or in none.
 
         Returns:
             Scalar, the mean of β times the error on the adversarial pictures, to be added to the
@@ -83,6 +90,10 @@ class PaperCall(Learner):
         task, loan = self._needs_task(), as_borrowed(detector, forward)
         check_images(images, self.reference, self.channels)
         check_target_tensors(target, images)
+        measured = None
+        if beside is not None:
+            whole = target
+            measured = self.beside.measure(beside, loan, images, lambda o: task.error(o, whole))
         images, target = first_part(images, target, self.schedule.share or 1.0)
         self.chosen_mode = choose_mode(
             self.schedule.mode,
@@ -97,7 +108,8 @@ class PaperCall(Learner):
             loss = self._step_in_two_passes(loan, images, target)
         else:
             loss = self._step_in_one_pass(loan, images, target)
-        return self.batch_norms.settled(loan, loss)
+        loss = self.batch_norms.settled(loan, loss)
+        return loss if beside is None else self.beside.scaled(loss, beside, measured)
 
     def _step_in_two_passes(self, loan: Loan, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
         """The paper's order: the detector sees I_adv for the attack, and again for the defence."""
@@ -188,6 +200,13 @@ class PaperCall(Learner):
             self._calls += 1
             self._learn(scene, verdict, error.detach(), push, due)
         return self.parts(scene, verdict, error.detach(), images)
+
+    def scale_findings(self) -> list[str]:
+        """Whether the loss or λ is out of scale, in words; waits for the device."""
+        if self.chosen_mode is None:
+            return []
+        error = self.running_means.known("error")
+        return self.beside.findings() + relaxation_findings(self.objective.relaxation, error)
 
     def _needs_task(self) -> LandmarkTask:
         if self.task is None:
