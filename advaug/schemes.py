@@ -2,15 +2,17 @@
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 __all__ = [
     "COCO_17",
     "COCO_NAMES",
+    "FACE_21",
     "FACE_29",
     "FACE_68",
     "FACE_98",
+    "FACE_98_TO_68",
     "MPII_16",
     "SCHEMES",
     "LandmarkScheme",
@@ -29,6 +31,10 @@ class LandmarkScheme:
             under their labels. An involution.
         eye_corners: The two outer eye corners, whose distance is the inter-ocular normaliser.
         pupils: Two groups of landmarks whose centres are the pupils (inter-pupil normaliser).
+        names: What each landmark is, in order; left and right are the person's own sides, so that
+            "right_eye_outer" is at the left of a picture that faces the viewer. Empty where the
+            scheme has none.
+        regions: Parts of the face or body, each with its landmarks: a landmark is in one region.
     """
 
     name: str
@@ -36,6 +42,8 @@ class LandmarkScheme:
     flip_permutation: tuple[int, ...] = field(repr=False)
     eye_corners: tuple[int, int] | None = None
     pupils: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    names: tuple[str, ...] = field(default=(), repr=False)
+    regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False, hash=False)
 
 
 def _mirror(count: int, *pairs: tuple[int, int]) -> tuple[int, ...]:
@@ -49,6 +57,47 @@ def _mirror(count: int, *pairs: tuple[int, int]) -> tuple[int, ...]:
 def _facing(left: range, right: range) -> list[tuple[int, int]]:
     """Pair the first of `left` with the last of `right`, and so on inwards."""
     return list(zip(left, reversed(right), strict=True))
+
+
+def _sides(*names: str) -> list[str]:
+    """Names of landmarks that come in pairs, the right one first."""
+    return [f"{side}_{name}" for name in names for side in ("right", "left")]
+
+
+def _line(name: str, count: int) -> list[str]:
+    """Number the landmarks of a line: the first is 1."""
+    return [f"{name}_{number}" for number in range(1, count + 1)]
+
+
+def _across(right_half: Sequence[str], *middle: str) -> list[str]:
+    """Names of a line across the face: its right half, the middle, and the half mirrored."""
+    right = [f"right_{name}" for name in right_half]
+    left = [f"left_{name}" for name in reversed(right_half)]
+    return [*right, *middle, *left]
+
+
+def _eyes(lid: int) -> list[str]:
+    """Names of both eyes' outlines, with as many landmarks between the corners of each lid."""
+    upper, lower = _line("upper_lid", lid), _line("lower_lid", lid)
+    right = ["eye_outer", *upper, "eye_inner", *reversed(lower)]
+    left = ["eye_inner", *reversed(upper), "eye_outer", *lower]
+    return [f"right_{name}" for name in right] + [f"left_{name}" for name in left]
+
+
+def _mouth() -> list[str]:
+    """Names of the 20 landmarks of the lips, which 68 and 98 share."""
+    upper = _across(["mouth_corner", *_line("upper_lip", 2)], "upper_lip")
+    lower = _across(_line("lower_lip", 2), "lower_lip")[::-1]
+    inner_upper = _across(["inner_mouth_corner", "inner_upper_lip"], "inner_upper_lip")
+    inner_lower = _across(["inner_lower_lip"], "inner_lower_lip")[::-1]
+    return upper + lower + inner_upper + inner_lower
+
+
+_NOSE = [*_line("nose_bridge", 4), *_across(_line("nostril", 2), "nose_base")]
+
+
+def _regions(**parts: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(indices) for name, indices in parts.items()}
 
 
 FACE_68 = LandmarkScheme(
@@ -68,6 +117,22 @@ FACE_68 = LandmarkScheme(
     ),
     eye_corners=(36, 45),
     pupils=(tuple(range(36, 42)), tuple(range(42, 48))),
+    names=(
+        *_across(_line("jaw", 8), "chin"),
+        *_across(_line("brow", 5)),
+        *_NOSE,
+        *_eyes(2),
+        *_mouth(),
+    ),
+    regions=_regions(
+        jaw=range(17),
+        right_brow=range(17, 22),
+        left_brow=range(22, 27),
+        nose=range(27, 36),
+        right_eye=range(36, 42),
+        left_eye=range(42, 48),
+        mouth=range(48, 68),
+    ),
 )
 """300W: 0-16 jaw, 17-26 brows, 27-35 nose, 36-47 eyes, 48-67 mouth."""
 
@@ -90,8 +155,41 @@ FACE_98 = LandmarkScheme(
     ),
     eye_corners=(60, 72),
     pupils=((96,), (97,)),
+    names=(
+        *_across(_line("jaw", 16), "chin"),
+        *(f"right_{name}" for name in (*_line("upper_brow", 5), *_line("lower_brow", 4)[::-1])),
+        *(f"left_{name}" for name in (*_line("upper_brow", 5)[::-1], *_line("lower_brow", 4))),
+        *_NOSE,
+        *_eyes(3),
+        *_mouth(),
+        *_sides("pupil"),
+    ),
+    regions=_regions(
+        jaw=range(33),
+        right_brow=range(33, 42),
+        left_brow=range(42, 51),
+        nose=range(51, 60),
+        right_eye=(*range(60, 68), 96),
+        left_eye=(*range(68, 76), 97),
+        mouth=range(76, 96),
+    ),
 )
-"""WFLW."""
+"""WFLW: 0-32 jaw, 33-50 brows, 51-59 nose, 60-75 eyes, 76-95 mouth, 96 and 97 pupils."""
+
+FACE_98_TO_68 = (
+    *range(0, 33, 2),  # every other one of the jaw
+    *range(33, 38),  # the upper lines of the brows
+    *range(42, 47),
+    *range(51, 60),
+    *(60, 61, 63, 64, 65, 67),  # the lids without their middles
+    *(68, 69, 71, 72, 73, 75),
+    *range(76, 96),
+)
+"""Which of `FACE_98` stand nearest to those of `FACE_68`: `landmarks[..., FACE_98_TO_68, :]`.
+
+The two sets of rules are not the same: 68 puts brows at their middle, 98 draws their outline, and
+what is between two landmarks of a lid is no landmark. Errors across the two have a floor.
+"""
 
 FACE_29 = LandmarkScheme(
     "face-29",
@@ -103,8 +201,56 @@ FACE_29 = LandmarkScheme(
     ),
     eye_corners=(8, 9),
     pupils=((16,), (17,)),
+    names=(
+        *_sides("brow_outer", "brow_inner"),
+        *(f"{side}_brow_{edge}" for side in ("right", "left") for edge in ("top", "bottom")),
+        *_sides("eye_outer", "eye_inner"),
+        *(f"{side}_{lid}_lid" for side in ("right", "left") for lid in ("upper", "lower")),
+        *_sides("pupil", "nostril"),
+        *("nose_tip", "nose_base", "right_mouth_corner", "left_mouth_corner"),
+        *("upper_lip_top", "upper_lip_bottom", "lower_lip_top", "lower_lip_bottom", "chin"),
+    ),
+    regions=_regions(
+        jaw=(28,),
+        right_brow=(0, 2, 4, 5),
+        left_brow=(1, 3, 6, 7),
+        nose=range(18, 22),
+        right_eye=(8, 10, 12, 13, 16),
+        left_eye=(9, 11, 14, 15, 17),
+        mouth=range(22, 28),
+    ),
 )
-"""COFW."""
+"""COFW: 0-7 brows, 8-15 eyes, 16 and 17 pupils, 18-21 nose, 22-27 mouth, 28 chin."""
+
+FACE_21 = LandmarkScheme(
+    "face-21",
+    21,
+    _mirror(
+        21,
+        *_facing(range(3), range(3, 6)),  # brows
+        *_facing(range(6, 9), range(9, 12)),  # eyes
+        *((12, 16), (13, 15), (17, 19)),  # ears, nostrils, corners of the mouth
+    ),
+    eye_corners=(6, 11),
+    pupils=((7,), (10,)),
+    names=(
+        *_across(["brow_outer", "brow_center", "brow_inner"]),
+        *_across(["eye_outer", "eye_center", "eye_inner"]),
+        *_across(["ear", "nostril"], "nose_tip"),
+        *_across(["mouth_corner"], "mouth_center"),
+        "chin",
+    ),
+    regions=_regions(
+        jaw=(12, 16, 20),
+        right_brow=range(3),
+        left_brow=range(3, 6),
+        nose=range(13, 16),
+        right_eye=range(6, 9),
+        left_eye=range(9, 12),
+        mouth=range(17, 20),
+    ),
+)
+"""AFLW: 0-5 brows, 6-11 eyes, 12 and 16 ears, 13-15 nose, 17-19 mouth, 20 chin."""
 
 COCO_17 = LandmarkScheme(
     "coco-17", 17, _mirror(17, *((left, left + 1) for left in range(1, 17, 2)))
@@ -126,7 +272,7 @@ MPII_16 = LandmarkScheme(
 )
 """Right ankle to left ankle, pelvis, thorax, neck, head, right wrist to left wrist."""
 
-SCHEMES = {scheme.name: scheme for scheme in (FACE_68, FACE_98, FACE_29, COCO_17, MPII_16)}
+SCHEMES = {scheme.name: scheme for scheme in (FACE_68, FACE_98, FACE_29, FACE_21, COCO_17, MPII_16)}
 
 
 def scheme_from_names(

@@ -10,6 +10,7 @@ from sphinx.writers.html5 import HTML5Translator
 import advaug
 
 project = "advaug"
+exclude_patterns = ["measured"]  # what the pages quote, as it came
 author = "The advaug authors"
 version = release = advaug.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]

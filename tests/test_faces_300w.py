@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -84,7 +85,16 @@ def write_boxes(root, part, *, folder="Bounding Boxes", boxes=None, keep=None):
 
 
 @pytest.mark.parametrize(
-    ("split", "count"), [("train", 3148), ("common", 554), ("challenging", 135), ("full", 689)]
+    ("split", "count"),
+    [
+        ("train", 3148),
+        ("common", 554),
+        ("challenging", 135),
+        ("full", 689),
+        ("helen", 2000),
+        ("helen-811", 811),
+        ("lfpw", 811),
+    ],
 )
 def test_the_splits_have_their_published_sizes(full_tree, split, count):
     dataset = Faces300W(full_tree, split, image_size=32)
@@ -97,6 +107,15 @@ def test_the_challenging_split_is_ibug_and_train_has_none_of_the_test_pictures(f
     challenging = Faces300W(full_tree, "challenging").paths
     assert {p.parent.name for p in challenging} == {"ibug"}
     assert set(Faces300W(full_tree, "train").paths).isdisjoint(Faces300W(full_tree, "full").paths)
+
+
+def test_the_three_readings_of_helen_with_811_pictures(full_tree):
+    helen, part, lfpw = (Faces300W(full_tree, s).paths for s in ("helen", "helen-811", "lfpw"))
+    assert {path.parent.parent.name for path in helen + part} == {"helen"}
+    assert {path.parent.parent.name for path in lfpw} == {"lfpw"}
+    assert set(part) < set(helen)
+    places = [helen.index(path) for path in part]
+    assert {after - before for before, after in pairwise(places)} == {2, 3}
 
 
 def test_folders_in_any_case_of_the_letters(tree):

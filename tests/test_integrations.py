@@ -1,373 +1,304 @@
-"""The Lightning callback against a plain loop, alone and in two processes, and its checkpoint."""
-
-import contextlib
-import os
-import socket
-import warnings
+"""Trainers of others: resumed to the bit, logged where they log, and nothing in evaluation."""
 
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
-from torch.utils.data import DataLoader, TensorDataset
-from toys import HeatmapToy, differences, heatmap_batch, snapshot, tiny_adversary, tiny_attacker
+from torch import nn
+from toys import MARKS, HeatmapToy, differences, heatmap_batch, pictures, snapshot, tiny_adversary
 
-lightning = pytest.importorskip("lightning.pytorch")
-from lightning.pytorch.plugins import MixedPrecision  # noqa: E402
-from lightning.pytorch.strategies import DDPStrategy, ParallelStrategy  # noqa: E402
+from advaug.integrations.shared import save_with
+from advaug.integrations.torchvision import attach_to_rcnn
 
-from advaug.integrations.lightning import AdversaryCallback  # noqa: E402
-
-pytestmark = [
-    # Lightning's own: on the versions beside it, on this machine's cores, on what we leave out.
-    pytest.mark.filterwarnings("ignore::FutureWarning:lightning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*(LeafSpec|num_workers|logging interval|litlogger)"),
-    pytest.mark.filterwarnings("ignore:.*(srun|Checkpoint directory|loops.*state|resum)"),
-]
-LOSS_WEIGHT = 1 / 65536
-BATCH, BATCHES = 4, 5
-WINDOWS = (1, 2)
-QUIET = {
-    "accelerator": "cpu",
-    "max_epochs": 1,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "enable_checkpointing": False,
-    "logger": False,
-}
+# --- an optimizer that carries the adversary ----------------------------------------------------
 
 
-class Module(lightning.LightningModule):
-    """What a user has, with nothing of ours in it."""
-
-    def __init__(self, net=None, optimizer=None):
-        super().__init__()
-        self.net = HeatmapToy() if net is None else net
-        self.make_optimizer = optimizer or (lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9))
-        self.losses = []
-
-    def training_step(self, batch, batch_idx):
-        images, heatmaps = batch
-        loss = nn.functional.mse_loss(self.net(images), heatmaps)
-        self.losses.append(loss.item())
-        return loss
-
-    def configure_optimizers(self):
-        return self.make_optimizer(self.parameters())
-
-
-def loader(batches=BATCHES, batch=BATCH, seed=0):
-    return DataLoader(TensorDataset(*heatmap_batch(batch * batches, seed=seed)), batch_size=batch)
-
-
-def fit(module, adversary, data=None, callback=None, **options):
-    callbacks = [callback or AdversaryCallback(adversary)]
-    trainer = lightning.Trainer(**{**QUIET, **options}, callbacks=callbacks)
-    trainer.fit(module, data or loader())
-    return trainer
-
-
-def plain_loop(module, adversary, *, accumulate=1, clip=None, dtype=None):
-    """The README's diff; every loss counts one over the window's length, as in Lightning."""
-    optimizer = module.configure_optimizers()
-    batches = list(loader())
-    for index, (images, heatmaps) in enumerate(batches):
-        with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
-            loss = nn.functional.mse_loss(module.net(images), heatmaps)
-            loss = loss + adversary(module.net, images, heatmaps)
-        (loss / accumulate).backward()
-        if (index + 1) % accumulate == 0 or index + 1 == len(batches):
-            if clip is not None:
-                nn.utils.clip_grad_norm_(module.parameters(), clip)
-            optimizer.step()
-            optimizer.zero_grad()
-
-
-def twins(seed=0, **options):
-    """Two modules and two adversaries alike."""
-    pairs = []
-    for _ in range(2):
-        torch.manual_seed(seed)
-        pairs.append((Module(), tiny_adversary(loss_weight=LOSS_WEIGHT, **options)))
-    return pairs
-
-
-def assert_close(one, other, rtol=1e-4, atol=1e-5):
-    for name, value in one.state_dict().items():
-        if isinstance(value, torch.Tensor):
-            torch.testing.assert_close(value, other.state_dict()[name], rtol=rtol, atol=atol)
-
-
-@pytest.mark.parametrize(
-    ("trainer", "loop"),
-    [
-        ({}, {}),
-        ({"gradient_clip_val": 1.0}, {"clip": 1.0}),
-        # Five batches: the last window is shorter.
-        ({"accumulate_grad_batches": 2}, {"accumulate": 2}),
-        (
-            {"accumulate_grad_batches": 3, "gradient_clip_val": 1.0},
-            {"accumulate": 3, "clip": 1.0},
-        ),
-        ({"precision": "bf16-mixed"}, {"dtype": torch.bfloat16}),
-    ],
-    ids=["plain", "clip", "accumulate", "accumulate-clip", "bf16"],
-)
-def test_a_fit_is_the_loop_of_the_readme(trainer, loop):
-    (module, adversary), (other_module, other_adversary) = twins()
-    before = snapshot(module.net.state_dict())
-    torch.manual_seed(3)
-    fit(module, adversary, **trainer)
-    torch.manual_seed(3)
-    plain_loop(other_module, other_adversary, **loop)
-    # bfloat16 rounds the sum of the two gradients and the two gradients apart differently.
-    tolerance = {"rtol": 1e-2, "atol": 1e-3} if "precision" in trainer else {}
-    assert_close(module.net, other_module.net, **tolerance)
-    assert_close(adversary, other_adversary, **tolerance)
-    assert differences(before, module.net.state_dict())
-
-
-def test_without_the_callback_the_module_ends_elsewhere():
-    """The comparison above can fail: the defence matters at its tolerance."""
-    (module, adversary), (alone, _) = twins()
-    torch.manual_seed(3)
-    fit(module, adversary)
-    torch.manual_seed(3)
-    trainer = lightning.Trainer(**QUIET)
-    trainer.fit(alone, loader())
-    with pytest.raises(AssertionError):
-        assert_close(module.net, alone.net)
-
-
-class Scaled(MixedPrecision):
-    """The loss scale of float16, with everything computed in float32 all the same."""
-
-    def autocast_context_manager(self):
-        return contextlib.nullcontext()
-
-
-def test_the_defence_is_scaled_as_the_loss_is():
-    (module, adversary), (other_module, other_adversary) = twins()
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
-    for each, ours, options in (
-        (module, adversary, {"plugins": [Scaled("16-mixed", "cpu", scaler)]}),
-        (other_module, other_adversary, {}),
-    ):
-        torch.manual_seed(3)
-        fit(each, ours, gradient_clip_val=1.0, **options)
-    assert_close(module.net, other_module.net)
-    assert_close(adversary, other_adversary)
-
-
-def test_float16_trains():
-    (module, adversary), _ = twins()
-    before = snapshot(module.net.head.state_dict())
-    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**12))
-    fit(module, adversary, plugins=[plugin])
-    assert differences(before, module.net.head.state_dict())
-    assert all(p.isfinite().all() for p in (*module.parameters(), *adversary.parameters()))
-
-
-def test_an_overflow_skips_the_detectors_step_and_the_run_goes_on():
-    (module, adversary), _ = twins()
-    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**40))
-    before = snapshot(module.net.head.state_dict())
-    fit(module, adversary, data=loader(batches=1), plugins=[plugin])
-    assert differences(before, module.net.head.state_dict()) == []
-    assert plugin.scaler.get_scale() == 2.0**39
-    assert all(value.isfinite().all() for value in adversary.parameters())
-
-
-def test_a_fit_that_is_taken_up_ends_where_an_uninterrupted_one_ends(tmp_path):
-    (whole, adversary), (part, other_adversary) = twins(batch_norm="split")
-
-    def run(module, adversary, epochs, **options):
-        trainer = lightning.Trainer(
-            **{**QUIET, "max_epochs": epochs}, callbacks=[AdversaryCallback(adversary)]
-        )
-        torch.manual_seed(epochs)
-        trainer.fit(module, loader(), **options)
-        return trainer
-
-    for net in (whole.net, part.net):
-        net.body[3].p = 0.0  # dropout's random state is the caller's to resume
-    run(part, other_adversary, 1).save_checkpoint(tmp_path / "one.ckpt")
-    held = torch.load(tmp_path / "one.ckpt", weights_only=True)["callbacks"]
-    assert differences(held["advaug.AdversaryCallback"], other_adversary.state_dict()) == []
-    run(whole, adversary, 2)
-    resumed, fresh = Module(), tiny_adversary(loss_weight=LOSS_WEIGHT, batch_norm="split", seed=9)
-    resumed.net.body[3].p = 0.0
-    run(resumed, fresh, 2, ckpt_path=tmp_path / "one.ckpt")
-    assert differences(whole.net.state_dict(), resumed.net.state_dict()) == []
-    assert differences(adversary.state_dict(), fresh.state_dict()) == []
-
-
-def test_the_report_is_logged_when_lightning_logs(tmp_path):
-    (module, adversary), _ = twins()
-    logger = lightning.loggers.CSVLogger(tmp_path)
-    trainer = fit(module, adversary, logger=logger, log_every_n_steps=2)
-    lines = (tmp_path / "lightning_logs" / "version_0" / "metrics.csv").read_text().splitlines()
-    assert len(lines) == 1 + 2  # steps 2 and 4 of five
-    assert "adversary/beta" in lines[0]
-    beta = trainer.callback_metrics["adversary/beta"]
-    assert beta.item() == pytest.approx(adversary.report.read()["beta"])
-
-
-def test_an_unhealthy_run_ends_with_a_warning():
-    (module, adversary), _ = twins(beta=0.0)
-    adversary.running_means.steps += 100
-    adversary.running_means.values.fill_(1.0)
-    with pytest.warns(UserWarning, match="β is 0 for"):
-        fit(module, adversary, data=loader(batches=1))
-
-
-def test_a_healthy_run_ends_without():
-    (module, adversary), _ = twins()
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        fit(module, adversary, data=loader(batches=1))
-    assert not [warning for warning in seen if "health" in str(warning.message)]
-
-
-class Manual(Module):
-    def __init__(self):
-        super().__init__()
-        self.automatic_optimization = False
-
-
-class Sharded(ParallelStrategy):
-    """Stands for every strategy whose gradients are elsewhere."""
-
-    root_device = torch.device("cpu")
-    is_global_zero = True
-    global_rank = local_rank = 0
-    world_size = 1
-
-    def all_gather(self, tensor, **_):
-        return tensor
-
-    def barrier(self, *_):
-        pass
-
-    def broadcast(self, obj, src=0):
-        return obj
-
-    def reduce(self, tensor, *_, **__):
-        return tensor
-
-    def model_to_device(self):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("make", "callback", "options", "message"),
-    [
-        (Manual, {}, {}, "self.manual_backward"),
-        (lambda: Module(optimizer=torch.optim.LBFGS), {}, {}, "but LBFGS takes several"),
-        (Module, {"detector": lambda m: m.model}, {}, r"parts of Module are \['net'\]"),
-        (Module, {"detector": lambda _: 3}, {}, "to call, but gave a int"),
-        (Module, {"detector": lambda _: HeatmapToy()}, {}, "has no part in it"),
-        (Module, {"batch": lambda b: (b["image"], b["maps"])}, {}, "a list of 2: a tensor"),
-        (Module, {"batch": lambda b: b[0]}, {}, "must give .images, target."),
-        (Module, {"batch": lambda b: (b[0][:, :1], b[1])}, {}, "`images` must be .B, 3, H, W."),
-        (Module, {}, {"strategy": Sharded()}, "but got Sharded"),
-    ],
-    ids=[
-        *(
-            "manual",
-            "LBFGS",
-            "no such part",
-            "no callable",
-            "foreign detector",
-            "no dict",
-            "one part",
-        ),
-        *("no pictures", "strategy"),
-    ],
-)
-def test_what_cannot_work_is_refused_before_anything_moves(make, callback, options, message):
-    module, adversary = make(), tiny_adversary()
-    before = snapshot([module.net.state_dict(), adversary.state_dict()])
-    with pytest.raises((ValueError, TypeError), match=message):
-        fit(module, adversary, callback=AdversaryCallback(adversary, **callback), **options)
-    assert differences(before, [module.net.state_dict(), adversary.state_dict()]) == []
-
-
-# --- two processes -----------------------------------------------------------------------------
-
-
-class Noiseless(nn.Module):
-    """An attacker that leaves out the noise, which differs between processes."""
-
-    def __init__(self):
-        super().__init__()
-        self.net = tiny_attacker()
-
-    def forward(self, images, structure, noise):
-        return self.net(images, structure, torch.zeros_like(noise))
-
-
-def parts():
-    """A detector without BatchNorm and dropout, and an adversary without noise."""
+def half_trained(adversary=None, steps=2):
+    """A toy and its optimizer, which carries the adversary, after some steps."""
     torch.manual_seed(0)
-    net = nn.Sequential(
-        nn.Conv2d(3, 8, 5, padding=2),
-        *(nn.GroupNorm(2, 8), nn.ReLU(), nn.Conv2d(8, 3, 5, padding=2)),
+    net = HeatmapToy(dropout=0.0)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    adversary = adversary or tiny_adversary()
+    save_with(optimizer, adversary)
+    train(net, optimizer, adversary, range(steps))
+    return net, optimizer, adversary
+
+
+def train(net, optimizer, adversary, seeds):
+    for seed in seeds:
+        images, heatmaps = heatmap_batch(seed=seed)
+        nn.functional.mse_loss(net(adversary.augment(images, heatmaps)), heatmaps).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def test_what_loads_the_optimizer_loads_the_adversary(tmp_path):
+    whole = half_trained(steps=4)
+    net, optimizer, _ = half_trained(steps=2)
+    torch.save([net.state_dict(), optimizer.state_dict()], tmp_path / "two.pt")
+    weights, state = torch.load(tmp_path / "two.pt", weights_only=True)
+    net, optimizer, adversary = half_trained(tiny_adversary(seed=9), steps=1)
+    net.load_state_dict(weights)
+    optimizer.load_state_dict(state)
+    assert "advaug" in state  # the caller's dict stays as it was
+    train(net, optimizer, adversary, range(2, 4))
+    for one, other in zip(whole, (net, optimizer, adversary), strict=True):
+        assert differences(one.state_dict(), other.state_dict()) == []
+
+
+def test_an_optimizer_without_it_ignores_the_part_and_a_state_without_it_leaves_it_alone():
+    net, optimizer, adversary = half_trained()
+    plain = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    plain.load_state_dict(optimizer.state_dict())
+    assert "advaug" not in plain.state_dict()
+    before = snapshot(adversary.state_dict())
+    optimizer.load_state_dict(plain.state_dict())
+    assert differences(before, adversary.state_dict()) == []
+
+
+def test_where_the_optimizers_own_part_does_not_fit_the_adversary_stays_too():
+    _, optimizer, adversary = half_trained()
+    state = half_trained(steps=3)[1].state_dict()
+    state["param_groups"][0]["params"] = [0]
+    before = snapshot(adversary.state_dict())
+    with pytest.raises(ValueError, match="parameter group"):
+        optimizer.load_state_dict(state)
+    assert differences(before, adversary.state_dict()) == []
+    with pytest.raises(TypeError, match="`optimizer` must be a torch.optim.Optimizer"):
+        save_with(object(), adversary)
+
+
+# --- transformers -------------------------------------------------------------------------------
+
+
+class Scored(nn.Module):
+    """A model that gives its loss, as transformers' own do."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.seen = HeatmapToy(dropout=0.0), []
+
+    def forward(self, pixel_values, labels):
+        heatmaps = self.net(pixel_values)
+        if not self.training:
+            self.seen.append(pixel_values)
+        return {"loss": nn.functional.mse_loss(heatmaps, labels), "logits": heatmaps}
+
+
+def hugging(tmp_path, steps, adversary=None, seed=0, **options):
+    """A Trainer of transformers over twelve pictures, which runs on when it is asked to resume."""
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    from advaug.integrations.transformers import AdversarialTrainer
+
+    torch.manual_seed(seed)
+    settings = transformers.TrainingArguments(
+        output_dir=str(tmp_path),
+        max_steps=steps,
+        per_device_train_batch_size=2,
+        lr_scheduler_type="constant",
+        logging_steps=1,
+        save_steps=3,
+        use_cpu=True,
+        disable_tqdm=True,
+        report_to="none",
+        **options,
     )
-    module = Module(net, lambda p: torch.optim.SGD(p, lr=0.1))
-    # Under the limit a young attacker's gradients are as small as rounding, and Adam follows them.
-    adversary = tiny_adversary(
-        attacker=Noiseless(), loss_weight=LOSS_WEIGHT, adversarial_limit=None
+    images, heatmaps = heatmap_batch(12)
+    data = [{"pixel_values": i, "labels": h} for i, h in zip(images, heatmaps, strict=True)]
+    adversary = adversary or tiny_adversary(seed=seed)
+    return AdversarialTrainer(
+        Scored(), settings, adversary=adversary, train_dataset=data, eval_dataset=data[:4]
     )
-    return module, adversary
 
 
-def process(rank, folder, port):
-    """One process as torchrun starts it: every second batch of four pictures is its own."""
-    torch.set_num_threads(1)
-    os.environ.update(
-        RANK=str(rank),
-        LOCAL_RANK=str(rank),
-        WORLD_SIZE="2",
-        LOCAL_WORLD_SIZE="2",
-        GROUP_RANK="0",
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port),
-        TORCHELASTIC_RUN_ID="test",
+def test_transformers_trainer_resumes_to_the_bit_and_logs(tmp_path):
+    whole = hugging(tmp_path / "whole", 6)
+    whole.train()
+    hugging(tmp_path / "part", 3).train()
+    resumed = hugging(tmp_path / "part", 6, seed=9)
+    resumed.train(resume_from_checkpoint=True)
+    assert differences(whole.model.state_dict(), resumed.model.state_dict()) == []
+    assert differences(whole.adversary.state_dict(), resumed.adversary.state_dict()) == []
+    weights = {path.name for path in (tmp_path / "whole" / "checkpoint-6").glob("*.safetensors")}
+    assert weights == {"model.safetensors"}
+    logged = [entry for entry in whole.state.log_history if "loss" in entry]
+    assert len(logged) == 6
+    last = whole.adversary.report.read()["beta"]
+    assert logged[-1]["adversary/beta"] == pytest.approx(last)
+
+
+def test_transformers_evaluation_sees_its_pictures_as_they_are(tmp_path):
+    trainer = hugging(tmp_path, 2, eval_strategy="steps", eval_steps=1)
+    trainer.train()
+    expected = heatmap_batch(12)[0][:4]
+    assert torch.equal(torch.cat(trainer.model.seen)[:4], expected)
+    assert trainer.adversary._calls == 2
+
+
+def test_transformers_batch_without_the_pictures_is_refused(tmp_path):
+    trainer = hugging(tmp_path, 2)
+    trainer._names = ("image", "labels")
+    with pytest.raises(ValueError, match="`images` must name a part .* 'image' is not in a dict"):
+        trainer.train()
+
+
+# --- torchvision --------------------------------------------------------------------------------
+
+
+def rcnn():
+    """A Keypoint R-CNN on a backbone of two convolutions."""
+    from torchvision.models.detection import KeypointRCNN
+    from torchvision.models.detection.rpn import AnchorGenerator
+
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1))
+    backbone.out_channels = 8
+    head = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
+    anchors = AnchorGenerator(((16, 32),), ((1.0,),))
+    return KeypointRCNN(
+        backbone,
+        min_size=64,
+        max_size=96,
+        rpn_anchor_generator=anchors,
+        keypoint_head=head,
+        keypoint_predictor=nn.ConvTranspose2d(8, MARKS, 4, 2, 1),
+        box_head=nn.Sequential(nn.Flatten(), nn.Linear(8 * 49, 16), nn.ReLU()),
+        box_predictor=Predictor(),
     )
-    together = {"devices": 2, "strategy": "ddp", "use_distributed_sampler": False}
-    for accumulate in WINDOWS:
-        module, adversary = parts()
-        fit(module, adversary, half(rank), accumulate_grad_batches=accumulate, **together)
-        ends = [module.net.state_dict(), adversary.state_dict()]
-        torch.save(ends, f"{folder}/{accumulate}-{rank}.pt")
-    with pytest.raises(ValueError, match="static_graph=True"):
-        fit(*parts(), half(rank), **{**together, "strategy": DDPStrategy(static_graph=True)})
-    distributed.destroy_process_group()
 
 
-def half(rank):
-    """Of four batches of four pictures, the two pictures of each that this process sees."""
-    images, heatmaps = (part.unflatten(0, (4, 2, 2))[:, rank] for part in heatmap_batch(16))
-    return DataLoader(TensorDataset(images, heatmaps), batch_size=None)
+class Predictor(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scores, self.boxes = nn.Linear(16, 2), nn.Linear(16, 8)
+
+    def forward(self, features):
+        return self.scores(features), self.boxes(features)
 
 
-def test_two_processes_end_where_one_on_the_joined_batches_ends(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    multiprocessing.spawn(process, args=(str(tmp_path), port), nprocs=2)
-    for accumulate in WINDOWS:
-        (net, weights), (other_net, other_weights) = (
-            torch.load(tmp_path / f"{accumulate}-{rank}.pt", weights_only=True) for rank in range(2)
+def people(seed):
+    """Pictures of two sizes with one person each, in torchvision's form."""
+    images, targets = [], []
+    for side in (64, 80):
+        (image,), (points,) = pictures(1, side, seed=seed)
+        corners = torch.cat([points.amin(dim=0) - 4, points.amax(dim=0) + 4])
+        seen = torch.cat([points, torch.ones(MARKS, 1)], dim=1)
+        images.append(image)
+        targets.append(
+            {"boxes": corners[None], "labels": torch.ones(1).long(), "keypoints": seen[None]}
         )
-        module, adversary = parts()
-        before = snapshot(module.net.state_dict())
-        fit(module, adversary, loader(batches=4), accumulate_grad_batches=accumulate)
-        assert differences(net, other_net) == []
-        for name, value in module.net.state_dict().items():
-            torch.testing.assert_close(value, net[name], rtol=1e-4, atol=1e-5)
-            assert (value - before[name]).abs().max() > 1e-4, name
-        for name, value in adversary.named_parameters():
-            assert torch.equal(weights[name], other_weights[name]), name
-            torch.testing.assert_close(value, weights[name], rtol=0, atol=1e-4)
+    return images, targets
+
+
+def train_rcnn(model, optimizer, seeds):
+    """The loop of torchvision's references, in short."""
+    for seed in seeds:
+        torch.manual_seed(seed)
+        images, targets = people(seed)
+        loss = sum(model(images, targets).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def rcnn_parts(seed=0):
+    model = rcnn()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
+    adversary = tiny_adversary(seed=seed, structure="discriminator", share=1.0)
+    return model, optimizer, attach_to_rcnn(model, optimizer, adversary)
+
+
+def test_keypoint_rcnn_is_attacked_learns_and_resumes_to_the_bit():
+    model, optimizer, handle = rcnn_parts()
+    train_rcnn(model, optimizer, range(4))
+    part, its_optimizer, _ = rcnn_parts()
+    train_rcnn(part, its_optimizer, range(2))
+    held = snapshot([part.state_dict(), its_optimizer.state_dict()])
+    fresh, new_optimizer, other = rcnn_parts(seed=9)
+    fresh.load_state_dict(held[0])
+    new_optimizer.load_state_dict(its_optimizer.state_dict())
+    train_rcnn(fresh, new_optimizer, range(2, 4))
+    assert differences(model.state_dict(), fresh.state_dict()) == []
+    assert differences(handle.adversary.state_dict(), other.adversary.state_dict()) == []
+    assert handle.adversary.report is not None
+    assert handle.calls == 4
+
+
+def test_keypoint_rcnn_in_evaluation_sees_its_pictures_as_they_are():
+    model, _, handle = rcnn_parts()
+    images, _ = people(0)
+    model.eval()
+    with torch.no_grad():
+        seen = model(images)
+    handle.remove()
+    with torch.no_grad():
+        expected = model(images)
+    assert differences(seen, expected) == []
+    assert handle.calls == 0
+    with pytest.raises(TypeError, match="`model` must be a GeneralizedRCNN of torchvision"):
+        attach_to_rcnn(HeatmapToy())
+
+
+# --- Fabric -------------------------------------------------------------------------------------
+
+
+def fabric_run(tmp_path, seeds, *, resume=False, seed=0):
+    """The loop of the page on trainers."""
+    lightning = pytest.importorskip("lightning")
+    torch.manual_seed(0)
+    fabric = lightning.Fabric(accelerator="cpu", devices=1)
+    net = HeatmapToy(dropout=0.0)
+    net, optimizer = fabric.setup(net, torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9))
+    adversary = tiny_adversary(seed=seed).to(fabric.device)
+    state = {"net": net, "optimizer": optimizer, "adversary": adversary}
+    if resume:
+        fabric.load(tmp_path / "state.ckpt", state)
+    for batch in seeds:
+        images, heatmaps = heatmap_batch(seed=batch)
+        images = adversary.augment(images, heatmaps)
+        fabric.backward(nn.functional.mse_loss(net(images), heatmaps))
+        optimizer.step()
+        optimizer.zero_grad()
+    fabric.save(tmp_path / "state.ckpt", state)
+    return [net.state_dict(), adversary.state_dict()]
+
+
+@pytest.mark.filterwarnings("ignore:.*(srun|LeafSpec)")
+@pytest.mark.filterwarnings("ignore::FutureWarning:lightning")
+def test_a_loop_on_fabric_resumes_to_the_bit(tmp_path):
+    whole = fabric_run(tmp_path, range(4))
+    fabric_run(tmp_path, range(2))
+    assert differences(whole, fabric_run(tmp_path, range(2, 4), resume=True, seed=9)) == []
+
+
+# --- ignite -------------------------------------------------------------------------------------
+
+
+def ignite_run(folder, epochs, resume_from=None, seed=0):
+    """The loop of the page on trainers; the state goes where ignite's Checkpoint puts it."""
+    from ignite.engine import Engine, Events
+    from ignite.handlers import Checkpoint, DiskSaver
+
+    torch.manual_seed(0)
+    net = HeatmapToy(dropout=0.0)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    adversary = tiny_adversary(seed=seed)
+
+    def update(engine, _):
+        train(net, optimizer, adversary, [engine.state.iteration])
+
+    trainer = Engine(update)
+    held = {"net": net, "optimizer": optimizer, "trainer": trainer, "adversary": adversary}
+    saver = Checkpoint(held, DiskSaver(folder, create_dir=True, require_empty=False))
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, saver)
+    if resume_from is not None:
+        Checkpoint.load_objects(held, torch.load(resume_from, weights_only=False))
+    trainer.run([0, 1], max_epochs=epochs)
+    return [net.state_dict(), adversary.state_dict()]
+
+
+def test_a_loop_on_ignite_resumes_to_the_bit(tmp_path):
+    pytest.importorskip("ignite")
+    whole = ignite_run(tmp_path / "whole", 2)
+    ignite_run(tmp_path / "part", 1)
+    (one,) = (tmp_path / "part").glob("*.pt")
+    assert differences(whole, ignite_run(tmp_path / "part", 2, resume_from=one, seed=9)) == []

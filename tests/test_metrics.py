@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from advaug.errors import ShapeError
 from advaug.evaluation import auc, ced, failure_rate, nme
+from advaug.evaluation.metrics import check_normalizer, mean_errors
 
 NAMED = ["inter_ocular", "inter_pupil", "box", "diagonal"]
 
@@ -193,3 +194,80 @@ def test_summaries_refuse_what_they_cannot_summarise(summary):
         summary(torch.tensor([torch.nan]))
     with pytest.raises(ValueError, match="0 samples"):
         summary(torch.tensor([]))
+
+
+class Independent:
+    """The summaries as others compute them, with NumPy and SciPy, and none of our code."""
+
+    def __init__(self, preds, target, pair, threshold):
+        sizes = [math.dist(face[pair[0]], face[pair[1]]) for face in target]
+        self.errors = np.array(
+            [
+                np.mean([math.dist(p, t) for p, t in zip(pred, true, strict=True)]) / size
+                for pred, true, size in zip(preds, target, sizes, strict=True)
+            ]
+        )
+        self.threshold = threshold
+
+    def ced(self, limits):
+        return np.array([np.mean(self.errors <= limit) for limit in limits])
+
+    def failure_rate(self):
+        return 1 - self.ced([self.threshold])[0]
+
+    def exact(self):
+        """The curve is a staircase: add up its steps."""
+        stairs = np.sort(self.errors[self.errors < self.threshold])
+        edges = np.concatenate([[0.0], stairs, [self.threshold]])
+        heights = np.arange(len(stairs) + 1) / len(self.errors)
+        return float(np.sum(np.diff(edges) * heights) / self.threshold)
+
+    def simpson(self):
+        from scipy.integrate import simpson
+
+        limits = np.linspace(0, self.threshold, round(self.threshold / 1e-4) + 1)
+        return float(simpson(self.ced(limits), x=limits) / self.threshold)
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.08, 0.1])
+@pytest.mark.parametrize("spread", [2.0, 8.0])
+def test_everything_agrees_with_an_independent_implementation(threshold, spread):
+    pytest.importorskip("scipy")
+    generator = torch.Generator().manual_seed(4)
+    target = 200 * torch.rand(400, 68, 2, generator=generator, dtype=torch.float64)
+    target[:, 36], target[:, 45] = torch.tensor([60.0, 80.0]), torch.tensor([150.0, 90.0])
+    sizes = spread * torch.rand(400, 1, 1, generator=generator, dtype=torch.float64)
+    noise = torch.randn(target.shape, generator=generator, dtype=torch.float64)
+    preds = target + sizes * noise
+    other = Independent(preds.tolist(), target.tolist(), (36, 45), threshold)
+    errors = nme(preds, target, normalizer="inter_ocular")
+    limits = torch.linspace(0, 0.2, 41, dtype=torch.float64)
+    assert np.abs(errors.numpy() - other.errors).max() < 1e-6
+    assert np.abs(ced(errors, limits).numpy() - other.ced(limits.numpy())).max() < 1e-6
+    assert failure_rate(errors, threshold=threshold) == pytest.approx(
+        other.failure_rate(), abs=1e-6
+    )
+    assert auc(errors, threshold=threshold) == pytest.approx(other.exact(), abs=1e-6)
+    simpson = auc(errors, threshold=threshold, rule="simpson")
+    assert simpson == pytest.approx(other.simpson(), abs=1e-6)
+    assert 1e-7 < abs(simpson - auc(errors, threshold=threshold)) < 1e-3, "two different rules"
+
+
+def test_the_area_refuses_an_unknown_rule():
+    with pytest.raises(ValueError, match="`rule` must be exact or simpson"):
+        auc(torch.tensor([0.1]), rule="trapezoid")
+
+
+def test_the_mean_over_some_landmarks_of_a_hand_worked_case():
+    errors = torch.tensor([[0.1, 0.2, 0.6], [0.3, torch.nan, 0.5]])
+    occluded = torch.tensor([[False, True, True], [False, True, False]])
+    assert mean_errors(errors, occluded)[0].item() == pytest.approx(0.4)
+    assert mean_errors(errors, occluded)[1].isnan(), "its only occluded landmark is not annotated"
+    assert mean_errors(errors, ~occluded).tolist() == pytest.approx([0.1, 0.4])
+
+
+@pytest.mark.parametrize("normalizer", ["inter_ocular", "inter_pupil"])
+def test_a_normalizer_can_be_checked_before_anything_is_measured(normalizer):
+    check_normalizer(normalizer, 68)
+    with pytest.raises(ValueError, match="got 17 landmarks"):
+        check_normalizer(normalizer, 17)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import advaug
 from advaug.cli.copies import add_corrupt, add_make_masked
+from advaug.cli.data import add_data
+from advaug.cli.evaluate import add_evaluate
 from advaug.cli.output import say
 
 __all__ = ["main"]
@@ -29,13 +31,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     add_make_masked(commands)
     add_corrupt(commands)
+    add_data(commands)
+    add_evaluate(commands)
     arguments = parser.parse_args(argv)
     if not hasattr(arguments, "run"):
         parser.print_help()
         return 0
     try:
         arguments.run(arguments)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError, MemoryError) as error:
         say(f"advaug: {error}", to_stderr=True)
         return 2
     except KeyboardInterrupt:

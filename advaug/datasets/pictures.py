@@ -64,6 +64,7 @@ class AnnotatedPicture:
         landmarks: `(N, 2)`.
         box: Of the face or person.
         visible: `(N,)`, whether a landmark is annotated; None if all are.
+        occluded: `(N,)`, whether something hides a landmark; None where that is not known.
         size: (width, height) of the file when it was checked; None where it was not.
     """
 
@@ -71,6 +72,7 @@ class AnnotatedPicture:
     landmarks: NDArray[np.float64]
     box: Box
     visible: NDArray[np.bool_] | None = None
+    occluded: NDArray[np.bool_] | None = field(default=None, kw_only=True)
     size: tuple[int, int] | None = field(default=None, kw_only=True)
 
 
@@ -80,6 +82,8 @@ class CroppedPictures(Dataset[LandmarkSample]):
     Attributes:
         paths: The picture files, in the order of the samples.
         scheme: What the landmarks mean, by their number; None where no face scheme has as many.
+        occluded: `(P, N)` bool, which landmarks of each sample something hides; None where the
+            dataset does not say.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class CroppedPictures(Dataset[LandmarkSample]):
         require_image_size(image_size)
         self.paths: list[Path] = [picture.path for picture in pictures]
         self.scheme: LandmarkScheme | None = _FACE_SCHEMES.get(num_landmarks)
+        self.occluded: Tensor | None = _stack_occluded(pictures)
         self._pictures = list(pictures)
         self._image_size = image_size
         self._decoding = decoding or Decoding()
@@ -106,18 +111,39 @@ class CroppedPictures(Dataset[LandmarkSample]):
 
         Returns:
             The sample; `visible` is False for landmarks outside the crop or not annotated.
+            `occluded` is set where the dataset says it.
 
         Raises:
             DatasetError: If the file has gone or changed since the constructor read it.
         """
         picture = self._pictures[index]
-        with opened(picture.path, self._decoding) as image:
-            whole = decode(image, self._decoding)
-        _require_size(picture, whole)
+        whole = self.picture(index)
         pixels, landmarks = crop_sample(whole, picture.landmarks, picture.box, self._image_size)
         # In NumPy: torch would wake its threads, which costs more than it saves on one picture.
         image = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
-        return LandmarkSample(torch.from_numpy(image), *self._seen(picture, landmarks))
+        occluded = None if self.occluded is None else self.occluded[index]
+        return LandmarkSample(
+            torch.from_numpy(image), *self._seen(picture, landmarks), occluded=occluded
+        )
+
+    def picture(self, index: int) -> Image.Image:
+        """Read the whole picture of a sample, RGB, or grey where that was asked for.
+
+        Raises:
+            DatasetError: As for the sample.
+        """
+        picture = self._pictures[index]
+        whole = read_picture(picture.path, self._decoding)
+        _require_size(picture, whole)
+        return whole
+
+    def annotated(self, index: int) -> AnnotatedPicture:
+        """Give what is annotated in the picture of a sample, in that picture's own pixels."""
+        return self._pictures[index]
+
+    def name(self, index: int) -> str:
+        """Say where the picture of a sample is, for tables and messages."""
+        return str(self.paths[index])
 
     def crop(self, index: int) -> SquareCrop:
         """Give the crop of a sample, whose `to_picture` maps predictions to the original."""
@@ -159,6 +185,14 @@ class CroppedPictures(Dataset[LandmarkSample]):
         if picture.visible is not None:
             inside &= picture.visible
         return torch.from_numpy(landmarks.astype(np.float32)), torch.from_numpy(inside)
+
+
+def _stack_occluded(pictures: Sequence[AnnotatedPicture]) -> Tensor | None:
+    """Give `(P, N)`; None where a picture does not say it."""
+    known = [picture.occluded for picture in pictures if picture.occluded is not None]
+    if not known or len(known) < len(pictures):
+        return None
+    return torch.from_numpy(np.stack(known))
 
 
 def _require_size(picture: AnnotatedPicture, found: Image.Image) -> None:

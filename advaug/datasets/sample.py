@@ -1,14 +1,24 @@
 """What every dataset of the library gives."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 __all__ = ["LandmarkSample"]
 
 
-class LandmarkSample(NamedTuple):
+class _Sample(NamedTuple):
+    image: Tensor
+    landmarks: Tensor
+    visible: Tensor
+
+
+class LandmarkSample(_Sample):
     """One picture with its landmarks; PyTorch's default collation makes a batch of them.
+
+    It unpacks into `image, landmarks, visible`, whatever else is known. `occluded` is an attribute
+    beside them, which the default collation leaves out; `CroppedPictures.occluded` has it for all
+    samples of a dataset.
 
     Attributes:
         image: `(3, H, W)` float32, RGB, or `(1, H, W)`, grey, where the reader is asked for it; in
@@ -16,8 +26,20 @@ class LandmarkSample(NamedTuple):
         landmarks: `(N, 2)` float32, x then y, in pixels of `image`; 0-based, integers at pixel
             centres.
         visible: `(N,)` bool; False where a landmark is not annotated or outside the picture.
+        occluded: `(N,)` bool; True where something hides a landmark. Its position may be annotated
+            nevertheless. None where the dataset does not say.
     """
 
-    image: Tensor
-    landmarks: Tensor
-    visible: Tensor
+    occluded: Tensor | None = None
+
+    def __new__(
+        cls, image: Tensor, landmarks: Tensor, visible: Tensor, *, occluded: Tensor | None = None
+    ) -> "LandmarkSample":
+        """Make a sample."""
+        sample = super().__new__(cls, image, landmarks, visible)
+        sample.occluded = occluded
+        return sample
+
+    def _replace(self, **changes: Any) -> "LandmarkSample":  # noqa: ANN401 # type: ignore[reportIncompatibleMethodOverride] # NamedTuple's drops `occluded`
+        occluded = changes.pop("occluded", self.occluded)
+        return LandmarkSample(*super()._replace(**changes), occluded=occluded)

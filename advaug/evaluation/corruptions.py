@@ -17,7 +17,12 @@ from advaug.base.checks import check_choice
 from advaug.evaluation.evaluate import CONDITIONS, Condition, Decode, Errors, evaluate
 from advaug.evaluation.metrics import Normalizer
 
-__all__ = ["CorruptionErrors", "evaluate_corruptions"]
+__all__ = [
+    "CorruptionErrors",
+    "corruption_conditions",
+    "evaluate_corruptions",
+    "kinds_for",
+]
 
 
 @dataclass(frozen=True)
@@ -93,17 +98,11 @@ def evaluate_corruptions(
     Raises:
         ValueError: If a group, kind or severity is unknown, or "clean" is missing.
     """
-    if kinds is None:
-        face = landmarks.shape[1] == 68
-        check_choice("group", group, tuple(GROUPS))
-        kinds = [kind for kind, corruption in GROUPS[group].items() if face or not corruption.face]
-    check_kinds(kinds, group)
-    check_severities(severities)
+    kinds = kinds_for(landmarks.shape[1], group) if kinds is None else kinds
+    corrupted = corruption_conditions(kinds, severities, group)
     if "clean" not in conditions:
         msg = f"`conditions` must have 'clean', but got {list(conditions)}. Add it for the ratio."
         raise ValueError(msg)
-    pairs = {f"{kind}/{severity}": (kind, severity) for kind in kinds for severity in severities}
-    corrupted = {name: _condition(*pair) for name, pair in pairs.items()}
     found = evaluate(
         detector,
         decode,
@@ -121,6 +120,34 @@ def evaluate_corruptions(
             for kind in kinds
         },
     )
+
+
+def kinds_for(num_landmarks: int, group: str = "akin") -> list[str]:
+    """All kinds of a group, without those for faces where a face has not 68 landmarks.
+
+    Raises:
+        ValueError: If there is no such group.
+    """
+    check_choice("group", group, tuple(GROUPS))
+    face = num_landmarks == 68
+    return [kind for kind, corruption in GROUPS[group].items() if face or not corruption.face]
+
+
+def corruption_conditions(
+    kinds: Sequence[str], severities: Sequence[int] = SEVERITIES, group: str = "akin"
+) -> dict[str, Condition]:
+    """The corruptions as conditions, by "kind/severity".
+
+    Raises:
+        ValueError: If a group is unknown, or a kind or severity in it.
+    """
+    check_kinds(kinds, group)
+    check_severities(severities)
+    return {
+        f"{kind}/{severity}": _condition(kind, severity)
+        for kind in kinds
+        for severity in severities
+    }
 
 
 def _condition(kind: str, severity: int) -> Condition:

@@ -1,7 +1,7 @@
 """Measure a detector on clean, masked and occluded pictures."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 from advaug.augment import occlude
 from advaug.augment.masks import add_masks
-from advaug.evaluation.metrics import Normalizer, auc, failure_rate, nme
+from advaug.evaluation.metrics import (
+    Normalizer,
+    auc,
+    failure_rate,
+    landmark_errors,
+    mean_errors,
+)
 
 __all__ = ["CONDITIONS", "Condition", "Errors", "evaluate", "predict", "predict_under"]
 
@@ -45,17 +51,21 @@ class Errors:
     Attributes:
         values: NME of each picture, a fraction, `(B,)` on the CPU; NaN where none is visible.
         threshold: Of failure rate and AUC.
+        apart: The same over some of the landmarks, by name: "visible" and "occluded" where it is
+            known which are; NaN where a picture has none of them.
     """
 
     values: Tensor
     threshold: float = 0.1
+    apart: Mapping[str, Tensor] = field(default_factory=dict)
 
     def summary(self) -> dict[str, float]:
-        """NME, failure rate and AUC, all as fractions."""
+        """NME, failure rate and AUC, and the NME of each part as "nme_PART", all as fractions."""
         return {
             "nme": self.values.nanmean().item(),
             "failure_rate": failure_rate(self.values, threshold=self.threshold),
             "auc": auc(self.values, threshold=self.threshold),
+            **{f"nme_{part}": values.nanmean().item() for part, values in self.apart.items()},
         }
 
 
@@ -119,6 +129,7 @@ def evaluate(
     visible: Tensor,
     *,
     normalizer: Normalizer,
+    occluded: Tensor | None = None,
     conditions: Mapping[str, Condition] = CONDITIONS,
     batch_size: int = 64,
 ) -> dict[str, Errors]:
@@ -131,6 +142,8 @@ def evaluate(
         landmarks: `(B, N, 2)` in pixels.
         visible: `(B, N)` bool.
         normalizer: Of the NME.
+        occluded: `(B, N)` bool, which landmarks something covers: they are measured apart as well.
+            None where that is not known.
         conditions: By name.
         batch_size: Pictures at a time.
     """
@@ -138,6 +151,17 @@ def evaluate(
         detector, decode, images, landmarks, conditions=conditions, batch_size=batch_size
     )
     return {
-        name: Errors(nme(preds, landmarks, normalizer=normalizer, visible=visible).cpu())
+        name: _errors(
+            landmark_errors(preds, landmarks, normalizer=normalizer, visible=visible), occluded
+        )
         for name, preds in found.items()
     }
+
+
+def _errors(errors: Tensor, occluded: Tensor | None) -> Errors:
+    """Errors of pictures from those of their landmarks, `(B, N)`."""
+    apart = {}
+    if occluded is not None:
+        parts = {"visible": ~occluded, "occluded": occluded}
+        apart = {name: mean_errors(errors, part).cpu() for name, part in parts.items()}
+    return Errors(errors.nanmean(dim=1).cpu(), apart=apart)

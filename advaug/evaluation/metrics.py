@@ -15,11 +15,23 @@ from advaug.base.precision import widen
 from advaug.errors import ShapeError
 from advaug.schemes import SCHEMES
 
-__all__ = ["Normalizer", "auc", "ced", "failure_rate", "landmark_errors", "nme"]
+__all__ = [
+    "Normalizer",
+    "auc",
+    "ced",
+    "check_normalizer",
+    "failure_rate",
+    "landmark_errors",
+    "mean_errors",
+    "nme",
+]
 
 EyeDistance = Literal["inter_ocular", "inter_pupil"]
 BoxSize = Literal["box", "diagonal"]
 Normalizer = EyeDistance | BoxSize | tuple[int, int] | Tensor
+AreaRule = Literal["exact", "simpson"]
+
+SIMPSON_STEP = 1e-4  # of other evaluations' curves: 1001 points up to 10 %
 
 _FACE_SCHEMES = {s.num_landmarks: s for s in SCHEMES.values() if s.eye_corners is not None}
 
@@ -54,6 +66,28 @@ def nme(
             or if a visible landmark is NaN, which the summaries would hide.
     """
     return landmark_errors(preds, target, normalizer=normalizer, visible=visible).nanmean(dim=1)
+
+
+def mean_errors(errors: Tensor, chosen: Tensor) -> Tensor:
+    """Mean error of each sample over some of its landmarks, such as the occluded ones.
+
+    Args:
+        errors: `(B, N)`, as `landmark_errors` gives them.
+        chosen: `(B, N)` or `(N,)` bool; the landmarks that count.
+
+    Returns:
+        `(B,)`; NaN for a sample in which none of them can be measured.
+    """
+    return torch.where(chosen, errors, torch.nan).nanmean(dim=1)
+
+
+def check_normalizer(normalizer: Normalizer, num_landmarks: int) -> None:
+    """Raise `ValueError` unless `nme` knows this normaliser for so many landmarks."""
+    _normalizer_distance(
+        torch.zeros(1, num_landmarks, 2),
+        torch.ones(1, num_landmarks, dtype=torch.bool),
+        normalizer,
+    )
 
 
 def landmark_errors(
@@ -103,25 +137,39 @@ def failure_rate(errors: Tensor, *, threshold: float = 0.1) -> float:
     return (_measured(errors) > threshold).double().mean().item()
 
 
-def auc(errors: Tensor, *, threshold: float = 0.1) -> float:
+def auc(errors: Tensor, *, threshold: float = 0.1, rule: AreaRule = "exact") -> float:
     r"""Area under the cumulative error distribution up to the threshold, as a share of the whole.
 
     $$ \frac{1}{t} \int_0^t \mathrm{CED}(x)\,dx = \frac{1}{B} \sum_i \max(0, 1 - e_i / t) $$
 
-    The right-hand side is exact; summing the curve at 1001 points differs by about 1e-5.
-
     Args:
         errors: `(B,)`, as `nme` gives them; NaN is left out.
         threshold: t, where the area ends, a fraction.
+        rule: "exact" for the right-hand side. "simpson" for Simpson's rule over the curve at steps
+            of 1e-4, as others compute it; on 2500 samples it differs by about 1e-5.
 
     Returns:
         A fraction in `[0, 1]`; 1 for perfect predictions.
 
     Raises:
-        ValueError: If no error is left or `threshold` is not positive.
+        ValueError: If no error is left, `threshold` is not positive or `rule` is unknown.
     """
     _require_threshold(threshold)
+    if rule not in get_args(AreaRule):
+        message = f"`rule` must be exact or simpson, but got {rule!r}. Choose one of them."
+        raise ValueError(message)
+    if rule == "simpson":
+        return _simpson_area(errors, threshold)
     return (1 - _measured(errors).double() / threshold).clamp(min=0).mean().item()
+
+
+def _simpson_area(errors: Tensor, threshold: float) -> float:
+    """Area under the curve by Simpson's rule, as a share of the whole."""
+    intervals = 2 * max(round(threshold / (2 * SIMPSON_STEP)), 1)  # the rule needs an even number
+    # Not `arange`: where the end is no multiple of the step in binary, it has a point too many.
+    curve = ced(errors, torch.linspace(0, threshold, intervals + 1, dtype=torch.float64))
+    inner = 4 * curve[1:-1:2].sum() + 2 * curve[2:-1:2].sum()
+    return ((curve[0] + inner + curve[-1]) / (3 * intervals)).item()
 
 
 def ced(errors: Tensor, thresholds: Tensor | Sequence[float]) -> Tensor:

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["format_table", "plot_ced", "plot_curves", "plot_gallery"]
 
 PERTURBATION_GAIN = 2.0  # a perturbation of a quarter of the range shows as black or white
-LABELS = {"nme": "NME", "failure_rate": "FR@0.1", "auc": "AUC@0.1"}
+LABELS = {
+    "nme": "NME",
+    "failure_rate": "FR@0.1",
+    "auc": "AUC@0.1",
+    "nme_visible": "NME visible",
+    "nme_occluded": "NME occluded",
+}
 CURVES = {
     "loss": "training loss",
     "error": "detector's error on I_adv",

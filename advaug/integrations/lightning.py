@@ -1,59 +1,54 @@
 """SAAT in a Lightning trainer whose module stays as it is. Needs the extra `lightning`."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
-from torch import Tensor, nn
-from torch.optim import LBFGS
 
 from advaug.adversary import SampleAdaptiveAdversary
 from advaug.base.checks import describe
-from advaug.step.loan import Detector, as_borrowed
+from advaug.integrations.shared import known, unwell
+from advaug.step.attach import put_back
 
 __all__ = ["AdversaryCallback"]
 
 
 class AdversaryCallback(Callback):
-    """Train the detector of a LightningModule with the loss of Eq. 8 beside the module's own.
+    """Attack a part of each training batch on its way into the LightningModule's `training_step`.
 
-    The adversary sees every batch before `training_step` does, learns from it, and takes the
-    defence loss backward into gradients of its own. They join `.grad` just before the module's
-    backward, and so everything behind it treats the sum: the averaging of DDP, unscaling, clipping,
-    the step. Each batch of an accumulation window counts as Lightning counts the module's loss.
+    The module's own backward teaches the attacker: nothing is computed twice, and accumulation,
+    precision, clipping, manual optimization and the strategy stay what they are. Validation, test
+    and prediction see their pictures as they are.
 
     The adversary is moved to the trainer's device, its state is part of Lightning's checkpoint, its
     report is logged as `adversary/...`, and a run that has left its operating point ends with a
     warning.
 
     Args:
-        adversary: Its `loss_weight` fits the scale of the module's loss.
-        detector: From the LightningModule to its detector.
-        batch: From a batch of the loader to the pictures and the target, as the adversary takes
-            them.
+        adversary: None for the default.
+        batch: From a batch of the loader to the pictures and the target, as `augment` takes them.
+            The pictures must be a part of the batch.
+        normalized: As in `augment`.
 
     Raises:
-        TypeError, ValueError: When the fit starts, if the module, the trainer's strategy or
-            `detector` is unfit; before the first step, if `batch` is. Nothing has changed then.
+        TypeError, ValueError: In the first step, if `batch` does not fit. Nothing has changed then.
 
     Examples:
-        >>> from advaug import HeatmapTask
-        >>> adversary = SampleAdaptiveAdversary(HeatmapTask(), loss_weight=1 / 65536)
-        >>> trainer = Trainer(callbacks=[AdversaryCallback(adversary)])  # doctest: +SKIP
+        >>> trainer = Trainer(callbacks=[AdversaryCallback()])  # doctest: +SKIP
     """
 
     def __init__(
         self,
-        adversary: SampleAdaptiveAdversary,
-        detector: Callable[[Any], Detector] = lambda module: module.net,
-        batch: Callable[[Any], tuple[Tensor, Any]] = lambda b: (b[0], b[1]),
+        adversary: SampleAdaptiveAdversary | None = None,
+        batch: Callable[[Any], tuple[Any, Any]] = lambda b: (b[0], b[1]),
+        *,
+        normalized: bool = False,
     ) -> None:
-        self.adversary = adversary
-        self.detector = detector
+        self.adversary = SampleAdaptiveAdversary() if adversary is None else adversary
         self.batch = batch
-        self._gradients: list[tuple[nn.Parameter, Tensor]] = []
+        self.normalized = normalized
 
     @property
     def state_key(self) -> str:
@@ -72,35 +67,24 @@ class AdversaryCallback(Callback):
         """Move the adversary, before a checkpoint is read: optimizers do not follow later."""
         self.adversary.to(trainer.strategy.root_device)
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse what cannot work."""
-        _check_optimization(pl_module)
-        _check_strategy(trainer)
-        self._detector_of(pl_module)
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stand between the loader and `training_step`, which only the strategy calls."""
+        # Of the strategy and not of the module, which others copy, compile and pickle.
+        step = trainer.strategy.training_step
 
-    def on_train_batch_start(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        batch: Any,  # noqa: ANN401 # the loader's
-        batch_idx: int,
-    ) -> None:
-        """Attack, learn, and keep the gradients of the defence until the module's backward."""
+        @functools.wraps(step)
+        def attacked_step(batch: Any, *rest: Any) -> Any:  # noqa: ANN401 # Lightning's
+            with trainer.precision_plugin.train_step_context():
+                batch = self.augmented(batch)
+            return step(batch, *rest)
+
+        trainer.strategy.training_step = attacked_step
+
+    def augmented(self, batch: Any) -> Any:  # noqa: ANN401 # the loader's
+        """The batch with a part of its pictures attacked; the given one stays as it is."""
         images, target = self._parts_of(batch)
-        with trainer.precision_plugin.train_step_context():
-            loss = self.adversary(self._detector_of(pl_module), images, target)
-        loss = loss / trainer.accumulate_grad_batches  # in the last, shorter window too
-        scaler = getattr(trainer.precision_plugin, "scaler", None)
-        self._gradients = _gradients_of(loss if scaler is None else scaler.scale(loss), pl_module)
-
-    def on_before_backward(
-        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
-    ) -> None:
-        """Hand the gradients over; the module's backward adds its own."""
-        for parameter, gradient in self._gradients:
-            held = parameter.grad
-            parameter.grad = gradient if held is None else held.add_(gradient)
-        self._gradients = []
+        changed = self.adversary.augment(images, target, normalized=self.normalized)
+        return put_back(batch, images, changed)
 
     def on_train_batch_end(
         self,
@@ -111,94 +95,32 @@ class AdversaryCallback(Callback):
         batch_idx: int,
     ) -> None:
         """Log the report; the values are read when Lightning writes a point, and only then."""
-        report = self.adversary.report
-        if report is not None:
-            scalars = {f"adversary/{name}": value for name, value in vars(report).items()}
-            pl_module.log_dict(scalars, logger=bool(trainer.loggers), batch_size=1)
+        pl_module.log_dict(known(self.adversary), logger=bool(trainer.loggers), batch_size=1)
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Warn of a run that has left its operating point."""
-        health = self.adversary.health()
-        if not health.ok:
-            rank_zero_warn(f"adversary.health(): {health}")
+        finding = unwell(self.adversary)
+        if finding:
+            rank_zero_warn(finding)
 
-    def _detector_of(self, module: LightningModule) -> Detector:
-        parts = (
-            f"The parts of {type(module).__name__} are {[n for n, _ in module.named_children()]}."
-        )
-        try:
-            detector = self.detector(module)
-        except AttributeError as error:
-            msg = f"`detector` must find the detector in the module, but raised: {error}. {parts}"
-            raise ValueError(msg) from error
-        if not callable(detector):
-            msg = f"`detector` must give something to call, but gave {describe(detector)}. {parts}"
-            raise TypeError(msg)
-        trained = {id(parameter) for parameter in module.parameters() if parameter.requires_grad}
-        network = as_borrowed(detector).module  # of a black box nothing is known
-        held = [] if network is None else network.parameters()
-        if network is not None and not any(id(parameter) in trained for parameter in held):
-            msg = (
-                f"`detector` must give what the module trains, but that has no part in it. {parts}"
-            )
-            raise ValueError(msg)
-        return detector
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave the strategy as it was."""
+        vars(trainer.strategy).pop("training_step", None)
 
-    def _parts_of(self, batch: Any) -> tuple[Tensor, Any]:  # noqa: ANN401 # the loader's
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Leave the strategy as it was."""
+        vars(trainer.strategy).pop("training_step", None)
+
+    def _parts_of(self, batch: Any) -> tuple[Any, Any]:  # noqa: ANN401 # the loader's
         try:
             images, target = self.batch(batch)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             msg = (
                 f"`batch` must give (images, target), but raised {error!r} for "
                 f"{describe(batch)}. Pass what fits your loader, such as "
-                "`batch=lambda b: (b['image'], b['heatmaps'])`."
+                "`batch=lambda b: (b['image'], b['keypoints'])`."
             )
             raise ValueError(msg) from error
         return images, target
-
-
-def _gradients_of(loss: Tensor, module: LightningModule) -> list[tuple[nn.Parameter, Tensor]]:
-    """Gradients of a loss, by a plain backward that leaves every `.grad` as it is."""
-    parameters = list(module.parameters())
-    held = [parameter.grad for parameter in parameters]
-    for parameter in parameters:
-        parameter.grad = None
-    try:
-        loss.backward()
-        return [(each, each.grad) for each in parameters if each.grad is not None]
-    finally:
-        for parameter, gradient in zip(parameters, held, strict=True):
-            parameter.grad = gradient
-
-
-def _check_optimization(module: LightningModule) -> None:
-    if not module.automatic_optimization:
-        msg = (
-            "the LightningModule must use automatic optimization, but its "
-            "`automatic_optimization` is False. Leave this callback out and call the adversary in "
-            "`training_step`: `self.manual_backward(loss + adversary(self.net, images, target))`."
-        )
-        raise ValueError(msg)
-    if any(isinstance(optimizer, LBFGS) for optimizer in module.trainer.optimizers):
-        msg = (
-            "the optimizer must take one backward a step, but LBFGS takes several. Use another one."
-        )
-        raise ValueError(msg)
-
-
-def _check_strategy(trainer: Trainer) -> None:
-    """Gradients must be found in `.grad`, and a backward before DDP's forward be nobody else's."""
-    strategy = trainer.strategy
-    known = isinstance(strategy, SingleDeviceStrategy | DDPStrategy)
-    if not known or isinstance(strategy, DeepSpeedStrategy):
-        msg = (
-            "the trainer's strategy must be a single device or DDP, which keep gradients in "
-            f"`.grad`, but got {type(strategy).__name__}. Use `Trainer(strategy='ddp')`."
-        )
-        raise ValueError(msg)
-    if getattr(strategy.model, "static_graph", False):
-        msg = (
-            "DDP must not use `static_graph=True`, which counts one backward a step, but it does. "
-            "Leave the option out."
-        )
-        raise ValueError(msg)

@@ -1,18 +1,24 @@
 """Augment the pictures on their way into a module: a hook for loops that cannot be touched."""
 
+import copy
+import dataclasses
+import functools
 import inspect
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+import operator
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
+from torch._compile import _disable_dynamo as run_eagerly
 
 from advaug.base.checks import describe
 
 if TYPE_CHECKING:
     from advaug.step.in_batch import InBatch
 
-__all__ = ["Attachment", "Finder"]
+__all__ = ["Attachment", "Finder", "put_back"]
 
 Finder = str | Callable[..., Any]
 """Name of an argument of a forward, or a callable that takes the forward's arguments."""
@@ -38,27 +44,24 @@ class Attachment:
         if not isinstance(module, nn.Module):
             msg = f"`module` must be an nn.Module, but got {describe(module)}. Pass the detector."
             raise TypeError(msg)
-        if any(isinstance(hook, Attachment) for hook in module._forward_pre_hooks.values()):
-            msg = (
-                f"`module` must have one adversary, but {type(module).__name__} has one already. "
-                "Call `remove()` on its handle first."
-            )
-            raise ValueError(msg)
-        signature = inspect.signature(module.forward)
+        _check_free(module)
+        signature = _signature_of(module)
         for name, finder in (("images", images), ("target", target)):
             if isinstance(finder, str):
                 _check_name(name, finder, signature, module)
         self.adversary = adversary
         self.calls = 0
-        self._name = type(module).__name__
+        self._name = type(_inside(module)).__name__
         self._finders = (images, target)
-        self._signature = signature
+        self._signature: inspect.Signature | None = signature
         self._normalized = normalized
         self._pickled = pickled
+        self._active = True
         self._hook = module.register_forward_pre_hook(self, with_kwargs=True)
 
     def remove(self) -> None:
-        """Let the module see its pictures as they are again."""
+        """Let the module, and all copies that have the hook, see their pictures as they are."""
+        self._active = False
         self._hook.remove()
         held = self.adversary._attachments
         if self in held:
@@ -77,79 +80,192 @@ class Attachment:
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Put augmented pictures in the place of those that the forward was called with."""
-        if not module.training or not torch.is_grad_enabled():
+        if not self._active or not module.training or not torch.is_grad_enabled():
             return None
+        return self._augmented(module, args, kwargs)
+
+    @run_eagerly
+    def _augmented(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if getattr(module, "_is_replica", False):
+            msg = (
+                f"`module` must not be inside DataParallel, but {self._name} runs as a replica. "
+                "Attach the adversary to the DataParallel itself, which gets the whole batch."
+            )
+            raise ValueError(msg)
         find_images, find_target = self._finders
-        images = self._find("images", find_images, args, kwargs)
+        if self._signature is None:  # it was not pickled
+            self._signature = _signature_of(module)
         target = None
         if find_target is not None:
             target = self._find("target", find_target, args, kwargs)
             if target is None:
                 return None
-        self.calls += 1
-        changed = self.adversary.augment(images, target, normalized=self._normalized)
-        found = [False]
-        arguments = _replaced((args, kwargs), images, changed, found)
-        if not found[0]:
+        images = self._find("images", find_images, args, kwargs)
+        if images is None:
             msg = (
-                "`images` must return one of the forward's arguments or a part of it, which can be "
-                "put back, but returned something new. Return the pictures themselves."
+                f"`images` must find the pictures in the arguments of {self._name}, but found None "
+                f"in ({_facts(args, kwargs)}). Name the argument that holds them."
             )
             raise ValueError(msg)
-        return arguments
+        self.calls += 1
+        changed = self.adversary.augment(images, target, normalized=self._normalized)
+        return put_back((args, kwargs), images, changed)
 
     def _find(
         self, name: str, finder: Finder, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:  # noqa: ANN401 # any part of any batch
-        if isinstance(finder, str):
-            bound = self._signature.bind(*args, **kwargs)
-            bound.apply_defaults()
-            keywords = [
-                p.name for p in self._signature.parameters.values() if p.kind == p.VAR_KEYWORD
-            ]
-            named = dict(bound.arguments)
-            for key in keywords:
-                named.update(named.pop(key, {}))
-            return named.get(finder)
         try:
+            if isinstance(finder, str):
+                return self._named(finder, args, kwargs)
             return finder(*args, **kwargs)
         except (AttributeError, LookupError, TypeError) as error:
-            facts = [describe(value) for value in args] + [
-                f"{key}={describe(value)}" for key, value in kwargs.items()
-            ]
             msg = (
                 f"`{name}` must find its part in the arguments of {self._name}, but raised "
-                f"{error!r} for ({', '.join(facts)}). Take the forward's arguments and return a "
-                "part of them."
+                f"{error!r} for ({_facts(args, kwargs)}). Name one of these arguments, or take "
+                "them all and return a part of them."
             )
             raise ValueError(msg) from error
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:  # noqa: ANN401 # the hook or none
-        """A copy of the module, such as an average of its weights, is not attacked."""
-        if not self._pickled:
-            return _no_hook
-        copied = object.__new__(type(self))
-        memo[id(self)] = copied
-        copied.__dict__.update(self.__dict__)  # the copy is attacked by the same adversary
-        return copied
+    def _named(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 # see above
+        """An argument by its name, whether the caller passed it by place or by name."""
+        if name in kwargs:
+            return kwargs[name]
+        assert self._signature is not None
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound.arguments[name]
 
-    def __reduce__(self) -> Any:  # noqa: ANN401 # pickle's
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:  # noqa: ANN401 # the hook or none
+        """A copy of the module, such as an average of its weights, is attacked only if asked."""
+        return self if self._pickled else _Nothing()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:  # noqa: ANN401 # pickle's
         """Pickle to nothing, unless it was asked to stay with the module."""
         if not self._pickled:
-            return _the_empty_hook, ()
-        return super().__reduce_ex__(2)
+            return _Nothing().__reduce__()
+        return super().__reduce_ex__(protocol)
 
     def __getstate__(self) -> dict[str, Any]:
-        """A signature cannot be pickled where its defaults cannot; it is read again."""
+        """Without the signature, whose defaults may not be possible to pickle."""
         return {**self.__dict__, "_signature": None}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the adversary know its hook again."""
+        self.__dict__.update(state)
+        self.adversary._attachments.append(self)
 
-def _no_hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """What is left of the hook in a copy of the module."""
+
+class _Nothing:
+    """What is left of the hook in a copy of the module, until the copy is first called."""
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for number, hook in [*module._forward_pre_hooks.items()]:
+            if hook is self:
+                del module._forward_pre_hooks[number]
+                module._forward_pre_hooks_with_kwargs.pop(number, None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A callable of the standard library that does nothing: files open without this one."""
+        return functools.partial, (sys.audit, "advaug.detached")
 
 
-def _the_empty_hook() -> Callable[..., None]:
-    return _no_hook
+def put_back(container: Any, images: Any, changed: Any) -> Any:  # noqa: ANN401 # any nesting
+    """The same nesting with changed pictures in the place of the given ones.
+
+    Containers on the way are copied, and what the caller holds stays as it is. Knows mappings,
+    lists, tuples, named tuples and dataclasses.
+
+    Args:
+        container: What holds the pictures.
+        images: The pictures: an object in the container, or a new list of objects in it.
+        changed: What `augment` returned for them.
+
+    Raises:
+        ValueError: If the container holds none of the pictures.
+    """
+    new = {id(images): _as(images, changed)}
+    if isinstance(images, list | tuple):
+        new.update((id(one), other) for one, other in zip(images, changed, strict=True))
+    result = _replaced(container, new)
+    if result is container and changed is not images:
+        msg = (
+            "`images` must return one of the forward's arguments or a part of it, which can be "
+            "put back, but returned something new. Return the pictures themselves."
+        )
+        raise ValueError(msg)
+    return result
+
+
+def _as(images: Any, changed: Any) -> Any:  # noqa: ANN401 # any pictures
+    """Pictures of a tuple as a tuple."""
+    return tuple(changed) if type(images) is tuple else changed
+
+
+def _replaced(value: Any, new: dict[int, Any]) -> Any:  # noqa: ANN401 # any nesting
+    """The same nesting with some objects replaced; what holds none of them is not copied."""
+    if id(value) in new:
+        return new[id(value)]
+    if isinstance(value, Mapping):
+        return _with(value, value.items(), new, operator.setitem)
+    if isinstance(value, list | tuple):
+        return _sequence(value, new)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _with(value, vars(value).items(), new, object.__setattr__)
+    return value
+
+
+def _with(
+    holder: Any,  # noqa: ANN401 # any mapping or dataclass
+    items: Any,  # noqa: ANN401 # its pairs
+    new: dict[int, Any],
+    put: Callable[[Any, Any, Any], None],
+) -> Any:  # noqa: ANN401 # as `holder`
+    parts = {key: (part, _replaced(part, new)) for key, part in items}
+    fresh = {key: other for key, (part, other) in parts.items() if other is not part}
+    if not fresh:
+        return holder
+    copied = copy.copy(holder)
+    for key, part in fresh.items():
+        put(copied, key, part)
+    return copied
+
+
+def _sequence(value: Sequence[Any], new: dict[int, Any]) -> Sequence[Any]:
+    parts = [_replaced(part, new) for part in value]
+    if all(part is old for part, old in zip(parts, value, strict=True)):
+        return value
+    make = cast("Callable[..., Sequence[Any]]", type(value))
+    return make(*parts) if hasattr(value, "_fields") else make(parts)
+
+
+def _inside(module: nn.Module) -> nn.Module:
+    """The module whose forward the wrappers of parallel and compiled modules call."""
+    kinds = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    while True:
+        if isinstance(module, kinds):
+            module = module.module
+        elif isinstance(getattr(module, "_orig_mod", None), nn.Module):
+            module = cast("nn.Module", module._orig_mod)
+        else:
+            return module
+
+
+def _signature_of(module: nn.Module) -> inspect.Signature:
+    return inspect.signature(_inside(module).forward)
+
+
+def _check_free(module: nn.Module) -> None:
+    """Raise where the module, or what it wraps, has an adversary already."""
+    for each in (module, _inside(module)):
+        for hook in each._forward_pre_hooks.values():
+            if isinstance(hook, Attachment) and hook._active:
+                msg = (
+                    f"`module` must have one adversary, but {type(each).__name__} has one already. "
+                    "Call `remove()` on its handle first."
+                )
+                raise ValueError(msg)
 
 
 def _check_name(argument: str, name: str, signature: inspect.Signature, module: nn.Module) -> None:
@@ -157,28 +273,13 @@ def _check_name(argument: str, name: str, signature: inspect.Signature, module: 
     if name in parameters or any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
         return
     msg = (
-        f"`{argument}` must name an argument of {type(module).__name__}.forward, which has "
-        f"{list(parameters)}, but got {name!r}. Pass one of these names, or a callable."
+        f"`{argument}` must name an argument of {type(_inside(module)).__name__}.forward, which "
+        f"has {list(parameters)}, but got {name!r}. Pass one of these names, or a callable."
     )
     raise ValueError(msg)
 
 
-def _replaced(value: Any, old: Any, new: Any, found: list[bool]) -> Any:  # noqa: ANN401 # any nesting
-    """The same nesting, with one object in it replaced; containers on the way are copied."""
-    if value is old:
-        found[0] = True
-        return new
-    if isinstance(value, Mapping):
-        replaced = {key: _replaced(part, old, new, found) for key, part in value.items()}
-        return replaced if type(value) is dict or not found[0] else _like(value, replaced)
-    if type(value) in (tuple, list):
-        return type(value)(_replaced(part, old, new, found) for part in value)
-    return value
-
-
-def _like(mapping: Any, replaced: dict[Any, Any]) -> Any:  # noqa: ANN401 # any mapping
-    """A mapping of the same type, such as a BatchFeature, with other values."""
-    copied = mapping.copy() if hasattr(mapping, "copy") else mapping
-    for key, part in replaced.items():
-        copied[key] = part
-    return copied
+def _facts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """What a forward was called with, in words."""
+    named = [f"{key}={describe(value)}" for key, value in kwargs.items()]
+    return ", ".join([*map(describe, args), *named])

@@ -74,10 +74,10 @@ class Pictures(NamedTuple):
 def _check_list(given: Sequence[Tensor]) -> None:
     kinds = [isinstance(picture, Tensor) and picture.ndim == 3 for picture in given]
     if not given or not all(kinds):
-        place = kinds.index(False) if given else 0
+        fact = f"entry {kinds.index(False)} of the list is none" if given else "the list is empty"
         msg = (
-            "`images` must be a batch (B, C, H, W) or a list of pictures (C, H, W), but entry "
-            f"{place} of the list is none. Take the pictures out of their containers."
+            "`images` must be a batch (B, C, H, W) or a list of pictures (C, H, W), but "
+            f"{fact}. Take the pictures out of their containers."
         )
         raise TypeError(msg)
     kinds_found = {(len(picture), picture.dtype, picture.device) for picture in given}

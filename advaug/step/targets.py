@@ -5,7 +5,7 @@
 | target | meaning |
 |---|---|
 | `(B, N, 2)`, `(B, N, 3)` | landmarks of one person a picture; a third column above 0 is visible |
-| `(landmarks, visible)` | the same, and `(B, N)` bool |
+| `(landmarks, visible)` | the same, and `(B, N)` bool, for several people `(B, P, N)` |
 | `(B, N, h, w)` | heatmaps with peak 1 |
 | `(B, P, N, 2)`, `(B, P, N, 3)` | several people a picture |
 | a list of `(P_i, N, 2 or 3)` | the same, as many people as there are |
@@ -81,11 +81,13 @@ def read_target(
     if isinstance(found, Tensor):
         return found
     points = widen(found.points.detach())
+    shown = found.visible & points.isfinite().all(dim=-1)
+    points = torch.where(shown[..., None], points, 0.0)  # a NaN would spread over S
     if normalized:
         # Parts are counted from edge to edge, pixels between their centres.
         sides = points.new_tensor([(width, height) for height, width in sizes])
         points = points * sides[:, None] - 0.5
-    return Landmarks(points, found.visible & points.isfinite().all(dim=-1))
+    return Landmarks(points, shown)
 
 
 def check_units(landmarks: Landmarks, size: tuple[int, int]) -> None:
@@ -149,7 +151,9 @@ def _is_pair(target: object) -> bool:
     if not isinstance(target, tuple) or len(target) != 2 or not isinstance(target[0], Tensor):
         return False
     visible = target[1]
-    return visible is None or (isinstance(visible, Tensor) and visible.ndim == 2)
+    if not isinstance(visible, Tensor):
+        return visible is None
+    return visible.ndim == 2 or visible.shape == target[0].shape[:-1]
 
 
 def _of_tensor(target: Tensor, batch: int) -> Landmarks | Tensor:
@@ -182,16 +186,17 @@ def _of_pair(values: Tensor, visible: Tensor | None, batch: int) -> Landmarks | 
             "weights, say which of them count: `visible > 0`."
         )
         raise TypeError(msg)
-    if visible.shape != values.shape[:2]:
+    axes = values.shape[:2] if isinstance(found, Tensor) else values.shape[:-1]
+    if visible.shape != axes:
         msg = (
-            f"`visible` must be {tuple(values.shape[:2])}, one value a landmark, but got "
+            f"`visible` must be {tuple(axes)}, one value a landmark, but got "
             f"{tuple(visible.shape)}."
         )
         raise ShapeError(msg)
     shown = visible.to(torch.bool)
     if isinstance(found, Tensor):
         return torch.where(shown[..., None, None], found, 0.0)
-    return Landmarks(found.points, found.visible & shown)
+    return Landmarks(found.points, found.visible & shown.flatten(1))
 
 
 def _of_list(target: Sequence[Any], batch: int) -> Landmarks:
@@ -251,5 +256,12 @@ def _of_mapping(target: Mapping[str, Any], batch: int) -> Landmarks | Tensor:
             f"{len(owner)} entries."
         )
         raise ShapeError(msg)
-    points = [_people(keypoints[owner == index], index) for index in range(batch)]
-    return _padded(points)
+    counts = torch.bincount(owner, minlength=batch).tolist()  # the only wait for the device
+    if len(counts) > batch:
+        msg = (
+            f"`batch_idx` must be from 0 to {batch - 1}, as there are {batch} pictures, but goes "
+            f"up to {len(counts) - 1}. Number the people's pictures within the batch."
+        )
+        raise ShapeError(msg)
+    people = keypoints[owner.argsort(stable=True)].split(counts)
+    return _padded([_people(each, index) for index, each in enumerate(people)])

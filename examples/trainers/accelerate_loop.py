@@ -1,4 +1,4 @@
-"""SAAT in a loop on Hugging Face Accelerate: three new lines, and a fourth for checkpoints.
+"""SAAT in a loop on Accelerate: the lines marked below, three, and a fourth for checkpoints.
 
 Accumulation, clipping and any number of processes; nothing in here depends on how many.
 
@@ -7,6 +7,7 @@ Accumulation, clipping and any number of processes; nothing in here depends on h
 """
 
 import argparse
+import itertools
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from faces import faces_and_heatmaps
 from torch import nn
 from torch.utils.data import DataLoader
 
-from advaug import HeatmapTask, SampleAdaptiveAdversary  # new
+from advaug import SampleAdaptiveAdversary  # SAAT
 from advaug.detectors import HourglassNet
 
 
@@ -33,28 +34,22 @@ def main() -> None:
     optimizer = torch.optim.Adam(detector.parameters(), lr=1e-3)
     loader = DataLoader(faces_and_heatmaps(128), batch_size=8, shuffle=True, drop_last=True)
     detector, optimizer, loader = accelerator.prepare(detector, optimizer, loader)
-    criterion = nn.MSELoss()
-    adversary = SampleAdaptiveAdversary(HeatmapTask(), loss_weight=1 / 65536)  # new
-    accelerator.register_for_checkpointing(adversary.to(accelerator.device))  # new
-    step = 0
-    while step < arguments.steps:
-        for images, heatmaps in loader:
-            with accelerator.accumulate(detector):
-                loss = criterion(detector(images), heatmaps)
-                loss = loss + adversary(detector, images, heatmaps)  # new
-                accelerator.backward(loss)
-                if accelerator.sync_gradients:
-                    accelerator.clip_grad_norm_(detector.parameters(), 1.0)
-                optimizer.step()
-                optimizer.zero_grad()
-            step += 1
-            if step == arguments.steps:
-                break
+    adversary = SampleAdaptiveAdversary().to(accelerator.device)  # SAAT
+    accelerator.register_for_checkpointing(adversary)  # SAAT
+    epochs = itertools.chain.from_iterable(itertools.repeat(loader))
+    for images, heatmaps in itertools.islice(epochs, arguments.steps):
+        with accelerator.accumulate(detector):
+            images = adversary.augment(images, heatmaps)  # SAAT
+            loss = nn.functional.mse_loss(detector(images), heatmaps)
+            accelerator.backward(loss)
+            if accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(detector.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
     if arguments.output is not None:
         accelerator.save_state(str(arguments.output))
-    accelerator.print(f"loss {loss.item():.4f} on the last of {step} batches")
-    for name, value in adversary.report.read().items():
-        accelerator.print(f"{name:25} {value:.4f}")
+    accelerator.print(f"loss {loss.item():.4f} on the last of {arguments.steps} batches")
+    accelerator.print(adversary.report.read())
 
 
 if __name__ == "__main__":

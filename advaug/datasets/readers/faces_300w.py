@@ -26,7 +26,7 @@ from advaug.errors import DatasetError
 
 __all__ = ["Faces300W"]
 
-Split = Literal["train", "common", "challenging", "full"]
+Split = Literal["train", "common", "challenging", "full", "helen", "helen-811", "lfpw"]
 Boxes = Literal["auto", "detector", "landmarks"]
 
 PART_COUNTS = {
@@ -42,7 +42,12 @@ SPLIT_PARTS: dict[Split, tuple[str, ...]] = {
     "common": ("helen/testset", "lfpw/testset"),
     "challenging": ("ibug",),
     "full": ("helen/testset", "lfpw/testset", "ibug"),
+    "helen": ("helen/trainset",),
+    "helen-811": ("helen/trainset",),
+    "lfpw": ("lfpw/trainset",),
 }
+# Table 9 of the paper trains on "HELEN (811 images)", but 811 is what LFPW has and HELEN has 2000.
+HELEN_811 = 811
 
 
 class Faces300W(CroppedPictures):
@@ -52,9 +57,13 @@ class Faces300W(CroppedPictures):
     that of the organisers' detector (`bb_detector`), which the paper uses. Mirrored copies
     (`*_mirror.*`), which the archive of dlib adds, are passed over.
 
+    Table 9 of the paper trains on "HELEN (811 images)", which is ambiguous: HELEN has 2000
+    pictures to train on, and it is LFPW that has 811. Each reading is a split.
+
     Args:
         root: The folder that holds `afw`, `helen`, `lfpw` and `ibug`.
-        split: "train" (3148), "common" (554), "challenging" (135) or "full" (689).
+        split: "train" (3148), "common" (554), "challenging" (135) or "full" (689); of the training
+            pictures, "helen" (2000), "helen-811" (811 of those, evenly spread) or "lfpw" (811).
         image_size: Side of the square samples, in pixels.
         boxes: "detector" for the organisers' boxes, "landmarks" for the tight box of the
             landmarks, "auto" for the organisers' in every folder whose `.mat` file is there. Those
@@ -92,6 +101,8 @@ class Faces300W(CroppedPictures):
             boxed, unboxed = _with_boxes(root, part, found, boxes)
             pairs += boxed
             problems += unpaired + unboxed
+        if split == "helen-811":
+            pairs = _spread(pairs, HELEN_811)
         pictures, broken = check_pairs(pairs, num_landmarks=68, decoding=decoding)
         report_problems(root, problems + broken, len(pictures), skip_broken=skip_broken)
         super().__init__(pictures, image_size=image_size, num_landmarks=68, decoding=decoding)
@@ -101,6 +112,12 @@ def _require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         message = f"`{name}` must be one of {', '.join(allowed)}, but got {value!r}. Pass one."
         raise ValueError(message)
+
+
+def _spread(pairs: list[FilePair], count: int) -> list[FilePair]:
+    """Choose some pairs at even distances; all where there are no more."""
+    count = min(count, len(pairs))
+    return [pairs[place * len(pairs) // count] for place in range(count)]
 
 
 def _find_part(root: Path, part: str) -> tuple[list[FilePair], list[str]]:

@@ -152,7 +152,7 @@ def report_problems(root: Path, problems: list[str], usable: int, *, skip_broken
             f"`{root}` must hold usable files only, but got {len(problems)} problems beside "
             f"{usable} usable pictures:{_bullets(problems)}\n{fix if usable else 'Check the path.'}"
         )
-        raise DatasetError(message)
+        raise DatasetError(message, problems=problems, usable=usable)
     if problems:
         rest = len(problems) - PROBLEMS_IN_WARNING
         shown = problems[:PROBLEMS_IN_WARNING] + ([f"and {rest} more"] if rest > 0 else [])

@@ -41,7 +41,7 @@ Negative = Literal["position", "occluded"]
 
 MAX_BYTES = 1_000_000  # of a `.pts` file: a thousand times what 68 points take
 FEW_NEGATIVE = 0.1  # part of the points that a face beyond the frame may well have negative
-SAME_PLACE = 3  # points in one place, which no annotator puts there
+SAME_PLACE = 3  # points in one place, which is no rounding if it is a part like the above
 _FIX = "Restore the file from the data set, or remove the picture and its `.pts`."
 
 
@@ -122,7 +122,7 @@ def doubt(points: NDArray[np.float64]) -> str | None:
     if negative > FEW_NEGATIVE * len(points):
         return f"{negative} of {len(points)} points are negative"
     _, counts = np.unique(points, axis=0, return_counts=True)
-    if len(points) and counts.max() >= SAME_PLACE:
+    if len(points) and counts.max() >= max(SAME_PLACE, FEW_NEGATIVE * len(points)):
         return f"{counts.max()} of {len(points)} points lie in one place"
     return None
 

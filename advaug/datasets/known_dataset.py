@@ -1,0 +1,126 @@
+"""What it takes to open a data set by its name."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
+
+from torch.utils.data import ConcatDataset, Dataset
+
+from advaug.datasets.pictures import CroppedPictures
+from advaug.datasets.sample import LandmarkSample
+from advaug.schemes import LandmarkScheme
+
+__all__ = ["EvaluationPictures", "KnownDataset", "Open"]
+
+Open = Callable[..., CroppedPictures]
+"""From root and subset, and the keyword arguments `image_size` and `skip_broken`."""
+
+
+class EvaluationPictures(NamedTuple):
+    """Pictures to measure on.
+
+    Attributes:
+        dataset: Gives each picture once.
+        subsets: Indices of the pictures of each subset, by its name; they may overlap.
+        names: Where each picture is.
+        scheme: What the landmarks mean; None if unknown.
+    """
+
+    dataset: Dataset[LandmarkSample]
+    subsets: Mapping[str, Sequence[int]]
+    names: Sequence[str]
+    scheme: LandmarkScheme | None
+
+
+@dataclass(frozen=True)
+class KnownDataset:
+    """A data set that can be opened by its name.
+
+    Attributes:
+        name: By which commands call it.
+        title: What it is.
+        reader: Opens one of its subsets.
+        subsets: Their names, each with the number of samples that was published, or None where it
+            is not fixed. The first is the default.
+        ask: Where to ask for the data, which only its makers may give.
+        parts: Subsets that share no sample and make up all that there is.
+        tests: Subsets that share no sample and are measured on.
+        unions: Subsets that are made of some of `tests`.
+        within: Gives the subsets inside the one of `tests`, as indices, without opening them.
+    """
+
+    name: str
+    title: str
+    reader: Open
+    subsets: Mapping[str, int | None]
+    ask: str
+    parts: tuple[str, ...]
+    tests: tuple[str, ...]
+    unions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    within: Callable[[Any], Mapping[str, Sequence[int]]] = lambda dataset: {}
+
+    def open(
+        self,
+        root: str | os.PathLike[str],
+        subset: str | None = None,
+        *,
+        image_size: int = 256,
+        skip_broken: bool = False,
+    ) -> CroppedPictures:
+        """Open a subset.
+
+        Args:
+            root: The folder of the data set, as its reader describes it.
+            subset: One of `subsets`; None for the first.
+            image_size: Side of the square samples, in pixels.
+            skip_broken: Leave broken files out, with one warning, instead of raising.
+
+        Raises:
+            DatasetError: If anything is missing or broken; `problems` lists it.
+            ImportError: If a package that reads it is not installed.
+            ValueError: If there is no such subset.
+        """
+        subset = self.require_subset(subset)
+        return self.reader(root, subset, image_size=image_size, skip_broken=skip_broken)
+
+    def open_tests(
+        self, root: str | os.PathLike[str], *, image_size: int = 256, skip_broken: bool = False
+    ) -> EvaluationPictures:
+        """Open all that is measured on, each picture once, whatever subsets it is in.
+
+        Raises:
+            DatasetError: As `open`.
+            ImportError: As `open`.
+        """
+        options = {"image_size": image_size, "skip_broken": skip_broken}
+        opened = [self.open(root, subset, **options) for subset in self.tests]
+        ends = list(accumulate(map(len, opened), initial=0))
+        subsets: dict[str, Sequence[int]] = {
+            name: range(start, end)
+            for name, (start, end) in zip(self.tests, pairwise(ends), strict=True)
+        }
+        for name, members in self.unions.items():
+            subsets[name] = [index for member in members for index in subsets[member]]
+        names = [dataset.name(index) for dataset in opened for index in range(len(dataset))]
+        inside = self.within(opened[0]) if len(opened) == 1 else {}
+        return EvaluationPictures(
+            ConcatDataset(opened), subsets | dict(inside), names, opened[0].scheme
+        )
+
+    def require_subset(self, subset: str | None) -> str:
+        """Give the name of a subset, the first for None.
+
+        Raises:
+            ValueError: If there is no such subset; the message names those there are.
+        """
+        if subset is None:
+            return next(iter(self.subsets))
+        if subset not in self.subsets:
+            message = (
+                f"`subset` must be one of {', '.join(self.subsets)} for {self.name}, but got "
+                f"{subset!r}. Pass one."
+            )
+            raise ValueError(message)
+        return subset

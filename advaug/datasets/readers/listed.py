@@ -1,0 +1,112 @@
+"""Faces that lists or files of annotations point to, checked against their pictures at once."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from advaug.datasets.pictures import AnnotatedPicture, picture_size
+from advaug.datasets.readers.pairs import geometry_problem
+from advaug.errors import DatasetError
+
+__all__ = ["ListedFace", "check_listed", "count_problem", "read_all", "require_one_of"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class ListedFace:
+    """A face and where it is annotated.
+
+    Attributes:
+        where: The file, and the line or number in it, as messages quote it.
+        picture: What is annotated.
+    """
+
+    where: str
+    picture: AnnotatedPicture
+
+
+def require_one_of(name: str, value: object, allowed: Sequence[object]) -> None:
+    """Refuse an argument that is none of a few.
+
+    Raises:
+        ValueError: If it is not; the message names those allowed.
+    """
+    if value not in allowed:
+        known = ", ".join(map(str, allowed))
+        message = f"`{name}` must be one of {known}, but got {value!r}. Pass one."
+        raise ValueError(message)
+
+
+def read_all(read: Callable[[T], R], items: Sequence[T]) -> tuple[list[R], list[str]]:
+    """Read items in parallel.
+
+    Args:
+        read: Gives the content of one, or raises `DatasetError`.
+        items: What to read.
+
+    Returns:
+        The contents that could be read, in order, and one message per broken item.
+    """
+
+    def attempt(item: T) -> R | DatasetError:
+        try:
+            return read(item)
+        except DatasetError as error:
+            return error
+
+    with ThreadPoolExecutor() as pool:
+        results = list(pool.map(attempt, items))
+    good = [result for result in results if not isinstance(result, DatasetError)]
+    return good, [str(result) for result in results if isinstance(result, DatasetError)]
+
+
+def check_listed(faces: Sequence[ListedFace]) -> tuple[list[bool], list[str]]:
+    """Decode every picture once, in parallel, and hold its faces against it.
+
+    Args:
+        faces: Several may be in one picture.
+
+    Returns:
+        Whether each face is usable, and one message per face that is not.
+    """
+    paths = sorted({face.picture.path for face in faces})
+    with ThreadPoolExecutor() as pool:
+        sizes = dict(zip(paths, pool.map(_size_or_problem, paths), strict=True))
+    found = [_face_problem(face, sizes[face.picture.path]) for face in faces]
+    return [problem is None for problem in found], [p for p in found if p is not None]
+
+
+def count_problem(
+    where: Path, what: str, got: int, expected: int, *, unreadable: int = 0
+) -> list[str]:
+    """Complain of a set that is not as large as it was published; nothing if it is.
+
+    Args:
+        where: The file or folder.
+        what: The things that are counted.
+        got: How many could be read.
+        expected: How many were published.
+        unreadable: Broken ones, which may belong to the set and have messages of their own.
+    """
+    if got <= expected <= got + unreadable:
+        return []
+    return [
+        f"`{where}` must have {expected} {what}, but got {got + unreadable} of {expected}. "
+        "Unpack that part of the data set again."
+    ]
+
+
+def _size_or_problem(path: Path) -> tuple[int, int] | str:
+    try:
+        return picture_size(path)
+    except DatasetError as error:
+        return str(error)
+
+
+def _face_problem(face: ListedFace, size: tuple[int, int] | str) -> str | None:
+    problem = size if isinstance(size, str) else geometry_problem(face.picture, size, "annotation")
+    return None if problem is None else f"{face.where}: {problem}"

@@ -1,0 +1,154 @@
+"""How a detector is to be measured, and every reason why it cannot be, before anything is read."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from advaug.augment.corruptions import GROUPS, SEVERITIES
+from advaug.base.checks import check_at_least_one, check_not_negative
+from advaug.evaluation.corruptions import corruption_conditions, kinds_for
+from advaug.evaluation.evaluate import CONDITIONS, Condition
+from advaug.evaluation.loaded import LoadedDetector
+from advaug.evaluation.metrics import check_normalizer
+from advaug.evaluation.sets import EvaluationSet
+from advaug.evaluation.summary import Protocol
+
+__all__ = ["Plan", "check_complete", "check_fit", "check_plan", "choose_conditions", "mirror_of"]
+
+LANDMARK_C = "landmark-c"
+FACE_CONDITIONS = ("masked",)  # drawn from the 68 landmarks of a face
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a detector is to be measured.
+
+    Attributes:
+        protocol: Of the errors.
+        conditions: Names of `CONDITIONS`, and "landmark-c".
+        group: Of Landmark-C's kinds, "akin" or "unlike": two numbers, never one.
+        kinds: Of that group; None for all that suit the landmarks.
+        severities: Of Landmark-C.
+        flip: Whether landmarks are averaged over each picture and its mirror image.
+        image_size: Side of the pictures.
+        batch_size: Pictures that the detector sees at a time.
+        workers: Processes that read pictures.
+        device: Where the detector is.
+    """
+
+    protocol: Protocol
+    conditions: tuple[str, ...] = ("clean",)
+    group: str = "akin"
+    kinds: tuple[str, ...] | None = None
+    severities: tuple[int, ...] = SEVERITIES
+    flip: bool = False
+    image_size: int = 256
+    batch_size: int = 32
+    workers: int = 2
+    device: str = "cpu"
+
+
+def check_plan(plan: Plan, detector: LoadedDetector, output: Path) -> int:
+    """Raise where a plan cannot be carried out, before any picture is read.
+
+    Returns:
+        N, the number of the detector's landmarks.
+
+    Raises:
+        OSError: If the folder cannot be written.
+        ValueError: If the detector does not take such pictures, or an option is out of its range.
+    """
+    check_at_least_one(image_size=plan.image_size, batch_size=plan.batch_size)
+    check_not_negative(workers=plan.workers)
+    if not plan.protocol.threshold > 0:
+        msg = (
+            f"`--threshold` must be positive, but got {plan.protocol.threshold}. Pass 0.1 for 10 %."
+        )
+        raise ValueError(msg)
+    num_landmarks = detector.rehearse(plan.image_size, plan.device)
+    check_normalizer(plan.protocol.normalizer, num_landmarks)
+    choose_conditions(plan, num_landmarks)
+    _require_writable(output)
+    return num_landmarks
+
+
+def choose_conditions(plan: Plan, num_landmarks: int) -> dict[str, Condition]:
+    """Give the conditions of a plan by name; corruptions are called "kind/severity".
+
+    Raises:
+        ValueError: If a condition is unknown or needs other landmarks.
+    """
+    known = (*CONDITIONS, LANDMARK_C)
+    unknown = [name for name in plan.conditions if name not in known]
+    if unknown or not plan.conditions:
+        got = ", ".join(map(repr, unknown)) or "none"
+        msg = f"`--conditions` must be of {', '.join(known)}, but got {got}. Choose of them."
+        raise ValueError(msg)
+    unfit = [name for name in plan.conditions if name in FACE_CONDITIONS and num_landmarks != 68]
+    if unfit:
+        msg = (
+            f"`--conditions` {', '.join(unfit)} must have the 68 landmarks of a face, but got "
+            f"{num_landmarks}. Leave it out."
+        )
+        raise ValueError(msg)
+    # A ratio of Landmark-C is to the clean NME.
+    names = [name for name in CONDITIONS if name in plan.conditions or name == "clean"]
+    conditions = {name: CONDITIONS[name] for name in names}
+    if LANDMARK_C in plan.conditions:
+        kinds = kinds_for(num_landmarks, plan.group) if plan.kinds is None else plan.kinds
+        conditions |= corruption_conditions(kinds, plan.severities, plan.group)
+    return conditions
+
+
+def check_fit(detector: LoadedDetector, found_set: EvaluationSet, num_landmarks: int) -> None:
+    """Raise unless the set is annotated as the detector was trained."""
+    scheme = found_set.scheme
+    annotated = found_set.dataset[0].landmarks.shape[0] if scheme is None else scheme.num_landmarks
+    if annotated != num_landmarks:
+        msg = (
+            f"`--data` {found_set.name} must have the {num_landmarks} landmarks of "
+            f"{detector.name}, but got {annotated}. Choose a set that is annotated as it was "
+            "trained."
+        )
+        raise ValueError(msg)
+
+
+def check_complete(found_set: EvaluationSet, conditions: Mapping[str, Condition]) -> None:
+    """Raise where something would be drawn by landmarks that have no place."""
+    kinds = [pair for group in GROUPS.values() for pair in group.items()]
+    drawn = {kind for kind, corruption in kinds if corruption.face}
+    asked = {name.split("/")[0] for name in conditions}
+    unfit = sorted(asked & {*FACE_CONDITIONS, *drawn})
+    if unfit and not found_set.complete:
+        msg = (
+            f"`--conditions` {', '.join(unfit)} must have all landmarks of a face, but got "
+            f"{found_set.name}, where some have no place. Leave it out, or name other `--kinds`."
+        )
+        raise ValueError(msg)
+
+
+def mirror_of(found_set: EvaluationSet, plan: Plan) -> Sequence[int] | None:
+    """The permutation of the flip test; None where it was not asked for."""
+    if not plan.flip:
+        return None
+    if found_set.scheme is None:
+        msg = (
+            f"`--flip` must know which landmarks a mirror swaps, but got {found_set.name}, whose "
+            "scheme is unknown. Leave it out."
+        )
+        raise ValueError(msg)
+    return found_set.scheme.flip_permutation
+
+
+def _require_writable(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        msg = (
+            f"`--output` must be a folder that can be written, but got {type(error).__name__} for "
+            f"{output}: {error.strerror}. Choose another one."
+        )
+        raise type(error)(msg) from error

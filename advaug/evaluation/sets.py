@@ -1,0 +1,185 @@
+"""The sets that `advaug evaluate` knows: how to open each, and its subsets by name.
+
+A set is read once, whatever its subsets are: a subset is a choice of its pictures.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from torch.utils.data import ConcatDataset, Dataset
+
+from advaug.datasets import LandmarkSample, PtsFolder, SyntheticFaces
+from advaug.datasets.known import KNOWN
+from advaug.evaluation.metrics import Normalizer
+from advaug.schemes import FACE_68, LandmarkScheme
+
+__all__ = ["SETS", "EvaluationSet", "Request", "choose_normalizer", "choose_subsets", "open_set"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a set.
+
+    Attributes:
+        root: Folder of the pictures; None for sets that need none.
+        image_size: Side of the pictures.
+        num_landmarks: N of the detector, for sets that do not say how many landmarks they have.
+        count: How many pictures each split of a drawn set has.
+        skip_broken: Whether broken files are left out.
+    """
+
+    root: Path | None
+    image_size: int
+    num_landmarks: int = 68
+    count: int = 300
+    skip_broken: bool = False
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """A set of pictures to measure on.
+
+    Attributes:
+        name: What reports call it.
+        dataset: Gives `LandmarkSample`s of one size.
+        subsets: Indices of the pictures of each subset, by its name; they may overlap.
+        names: What each picture is called.
+        scheme: What the landmarks mean; None if unknown.
+        complete: Whether every landmark of every face has a place.
+    """
+
+    name: str
+    dataset: Dataset[LandmarkSample]
+    subsets: Mapping[str, Sequence[int]]
+    names: Sequence[str]
+    scheme: LandmarkScheme | None
+    complete: bool = True
+
+
+def open_set(name: str, request: Request) -> EvaluationSet:
+    """Open a set by its name.
+
+    Raises:
+        DatasetError: If its files cannot be used.
+        ValueError: If there is no such set, or it needs a root and has none.
+    """
+    if name not in SETS:
+        msg = f"`--data` must be one of {', '.join(SETS)}, but got {name!r}. Choose one of them."
+        raise ValueError(msg)
+    if name not in ROOTLESS and request.root is None:
+        msg = f"`--root` must name the folder of {name}, but got none. Pass the folder."
+        raise ValueError(msg)
+    return SETS[name](request)
+
+
+def choose_normalizer(name: str, wanted: Normalizer | None) -> Normalizer:
+    """Give the normaliser of a set: what is asked for, or else what is customary.
+
+    Raises:
+        ValueError: If the set has faces without an eye, and the normaliser needs both.
+    """
+    usual: Normalizer = NORMALIZERS.get(name, "inter_ocular")
+    normalizer = usual if wanted is None else wanted
+    if name in PROFILES and normalizer not in ("box", "diagonal"):
+        msg = (
+            f"`--normalizer` must be box or diagonal for {name}, whose profiles have landmarks "
+            f"without a place, but got {normalizer}. Choose one of them."
+        )
+        raise ValueError(msg)
+    return normalizer
+
+
+def choose_subsets(found: EvaluationSet, wanted: Sequence[str] | None) -> dict[str, list[int]]:
+    """Give some subsets of a set, or all that have pictures.
+
+    Raises:
+        ValueError: If the set has no such subset, or one that is asked for has no pictures.
+    """
+    unknown = [name for name in wanted or () if name not in found.subsets]
+    if unknown:
+        msg = (
+            f"`--subsets` must be of {', '.join(found.subsets)} for {found.name}, but got "
+            f"{', '.join(map(repr, unknown))}. Choose of them, or leave it out for all."
+        )
+        raise ValueError(msg)
+    empty = [name for name in wanted or () if not len(found.subsets[name])]
+    if empty:
+        msg = (
+            f"`--subsets` must have pictures, but got none in {', '.join(empty)} of {found.name}. "
+            "Leave them out."
+        )
+        raise ValueError(msg)
+    chosen = {name: list(found.subsets[name]) for name in wanted or found.subsets}
+    return {name: indices for name, indices in chosen.items() if indices}
+
+
+def _open_known(name: str, request: Request) -> EvaluationSet:
+    """A public set: all that is measured on, each picture once."""
+    assert request.root is not None
+    known = KNOWN[name]
+    found = known.open_tests(
+        request.root, image_size=request.image_size, skip_broken=request.skip_broken
+    )
+    prefix = f"{request.root.as_posix()}/"
+    names = [where.removeprefix(prefix) for where in found.names]
+    return EvaluationSet(
+        name, found.dataset, found.subsets, names, found.scheme, complete=name not in PROFILES
+    )
+
+
+def _open_pts(request: Request) -> EvaluationSet:
+    """A folder of pictures with `.pts` files; each of its own folders is a subset as well."""
+    assert request.root is not None
+    dataset = PtsFolder(
+        request.root,
+        image_size=request.image_size,
+        num_landmarks=request.num_landmarks,
+        skip_broken=request.skip_broken,
+    )
+    names = _relative(dataset.paths, request.root)
+    folders: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        if "/" in name:
+            folders.setdefault(name.split("/")[0], []).append(index)
+    subsets = {"all": range(len(names)), **(folders if len(folders) > 1 else {})}
+    return EvaluationSet(request.root.resolve().name, dataset, subsets, names, dataset.scheme)
+
+
+def _open_synthetic(request: Request) -> EvaluationSet:
+    """Drawn faces: the ordinary ones for validation, and the hard ones."""
+    size, count = request.image_size, request.count
+    val = SyntheticFaces(count, split="val", image_size=size)
+    hard = SyntheticFaces(count, split="hard", image_size=size)
+    return EvaluationSet(
+        "synthetic faces",
+        ConcatDataset([val, hard]),
+        {"val": range(count), "hard": range(count, 2 * count)},
+        [f"{split}/{index:05d}" for split in ("val", "hard") for index in range(count)],
+        FACE_68,
+    )
+
+
+def _relative(paths: Sequence[Path], root: Path) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in paths]
+
+
+SETS: Mapping[str, Callable[[Request], EvaluationSet]] = {
+    "synthetic": _open_synthetic,
+    **{name: partial(_open_known, name) for name in KNOWN},
+    "pts": _open_pts,
+}
+"""Every set by the name that `--data` takes."""
+
+ROOTLESS = ("synthetic",)
+
+NORMALIZERS: Mapping[str, Normalizer] = {
+    "aflw2000": "box",
+    "merl-rav": "box",
+    "mpii": "box",
+    "coco": "box",
+}
+"""What is customary on the sets where it is not the inter-ocular distance."""
+
+PROFILES = ("merl-rav",)  # where an eye may have no place
