@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, distributed, nn
 
-__all__ = ["average", "average_held", "broadcast", "rank", "world_size", "worst"]
+__all__ = ["apart", "average", "average_held", "broadcast", "rank", "world_size", "worst"]
+
+RANK_STRIDE = 0x9E3779B97F4A7C15  # odd and far apart, so that ranks never meet in a short run
 
 
 def world_size() -> int:
@@ -20,6 +22,11 @@ def _running() -> bool:
 def rank() -> int:
     """This process's number, 0 outside `torch.distributed`."""
     return distributed.get_rank() if _running() else 0
+
+
+def apart(seed: int) -> int:
+    """A seed for this process from one that all processes share; the same one in the first."""
+    return (seed + rank() * RANK_STRIDE) % 2**63
 
 
 def average(tensors: Sequence[Tensor]) -> list[Tensor]:

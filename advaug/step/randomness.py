@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from advaug.base.distributed import rank
+from advaug.base.distributed import apart
 
 __all__ = ["private_randomness", "remembered"]
-
-RANK_STRIDE = 0x9E3779B97F4A7C15  # odd and far apart, so that ranks never meet in a short run
 
 
 @contextlib.contextmanager
@@ -32,7 +30,7 @@ def private_randomness(generator: torch.Generator, device: torch.device) -> Iter
         return
     before = generator.get_state()
     # The processes of a run share the generator's state and differ in what they draw.
-    seed = (int(torch.randint(2**62, (), generator=generator)) + rank() * RANK_STRIDE) % 2**63
+    seed = apart(int(torch.randint(2**62, (), generator=generator)))
     put_back = remembered(device)
     try:
         # Not `torch.manual_seed`, which would reach every device.

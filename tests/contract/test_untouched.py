@@ -21,12 +21,15 @@ from toys import (
     HeatmapToy,
     MultiStageToy,
     differences,
+    heatmap_batch,
     snapshot,
     task_and_batch,
     tiny_adversary,
 )
 
-from advaug.detectors import MDM
+from advaug import HeatmapTask
+from advaug.detectors import MDM, TimmHeatmapNet
+from advaug.step.recompute import recomputes
 
 # --- detectors: each gives (what is called, the network behind it) ----------------------------
 
@@ -504,3 +507,26 @@ def test_a_compiled_detector_gives_the_result_of_the_plain_one():
     plain = one(net, images, target)
     compiled_loss = other(torch.compile(net, backend="aot_eager"), images, target)
     torch.testing.assert_close(plain, compiled_loss, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch_norm", ["isolated", "shared", "split"])
+def test_checkpointing_of_a_timm_backbone_changes_neither_gradients_nor_statistics(batch_norm):
+    torch.manual_seed(0)
+    plain = TimmHeatmapNet("test_resnet", MARKS, width=16, out_stride=1)
+    again = copy.deepcopy(plain)
+    again.backbone.set_grad_checkpointing(True)
+    one = tiny_adversary(HeatmapTask(), batch_norm=batch_norm)
+    other = copy.deepcopy(one)
+    images, target = heatmap_batch(side=64)
+    before = [buffer.clone() for buffer in again.buffers()]
+    for net, adversary in ((plain, one), (again, other)):
+        adversary(net, images, target).backward()
+    for ours, theirs in zip(again.parameters(), plain.parameters(), strict=True):
+        if theirs.grad is not None:
+            torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-3)
+    for ours, theirs in zip(again.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    moved = any(not torch.equal(a, b) for a, b in zip(before, again.buffers(), strict=True))
+    assert moved == (batch_norm == "shared")
+    assert recomputes(again)
+    assert not recomputes(plain)
