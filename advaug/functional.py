@@ -1,6 +1,6 @@
 r"""Equations 1 to 9 of the paper as pure functions.
 
-Each gives one value (or map) per sample, un-reduced, and computes in float32 inside autocast.
+Each returns one value (or map) per sample, un-reduced, and computes in float32 inside autocast.
 [SAAT]: C. Zhu et al., "Improving Robustness of Facial Landmark Detection by Defending against
 Adversarial Attacks", ICCV 2021. What the paper leaves open is settled in `docs/choices.md`.
 """
@@ -46,7 +46,7 @@ def heatmap_error(heatmaps: Tensor, target: Tensor, visible: Tensor | None = Non
         visible: `(B, N)` bool; landmarks that are False count neither in the sum nor in N.
 
     Returns:
-        `(B,)`: sum over pixels, mean over visible landmarks; 0 for a sample without any.
+        `(B,)`: sum over pixels, mean over visible landmarks; 0 for a sample that has none.
 
     Raises:
         ShapeError: If the shapes differ or are not four-dimensional.
@@ -154,7 +154,7 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 def semantic_mask(
     structure: Tensor, *, threshold: float = SEMANTIC_THRESHOLD, background: float = 0.1
 ) -> Tensor:
-    """Weigh what carries the face's meaning, `M` of [SAAT], before Eq. 6.
+    """Weigh the regions that carry the face's meaning, `M` of [SAAT], before Eq. 6.
 
     Args:
         structure: Structure map `S`, `(B, 1, H, W)`.
@@ -173,8 +173,8 @@ def semantic_reconstruction_loss(images: Tensor, adversarial: Tensor, mask: Tens
 
     $$ L_R = \lVert M * I - M * I_{adv} \rVert_1 $$
 
-    Where we differ: the norm is a mean over pixels and channels, so that its weight keeps its
-    meaning at every resolution.
+    Where we differ: the norm is a mean over pixels and channels, so that its weight means the same
+    at every resolution.
 
     Args:
         images: The pictures, `(B, C, H, W)` in `[0, 1]`.
@@ -185,7 +185,7 @@ def semantic_reconstruction_loss(images: Tensor, adversarial: Tensor, mask: Tens
         `(B,)`.
 
     Raises:
-        ShapeError: If the shapes do not fit each other.
+        ShapeError: If the shapes do not match.
     """
     _require_pictures(images, adversarial, mask)
     return (mask * (images - adversarial)).abs().mean(dim=(1, 2, 3))
@@ -195,7 +195,7 @@ def semantic_reconstruction_loss(images: Tensor, adversarial: Tensor, mask: Tens
 def ssim(images: Tensor, adversarial: Tensor) -> Tensor:
     """Structural similarity, `SSIM` of Eq. 9 of [SAAT], as defined by [Wang04].
 
-    Gaussian window of 11 x 11 with sigma 1.5, data range 1, only windows that lie in the picture.
+    Gaussian window of 11 x 11, sigma 1.5, data range 1; only windows that lie inside the picture.
     [Wang04]: Z. Wang et al., "Image quality assessment: from error visibility to structural
     similarity", IEEE TIP 2004.
 
@@ -214,10 +214,10 @@ def ssim(images: Tensor, adversarial: Tensor) -> Tensor:
 
 @full_precision
 def semantic_ssim(images: Tensor, adversarial: Tensor, mask: Tensor) -> Tensor:
-    """Structural similarity of the semantic regions alone.
+    """Structural similarity of the semantic regions only.
 
-    Not in the paper: the mean of Eq. 9 over the whole of `M * I` is dominated by the non-semantic
-    area, which scaled by 0.1 scores nearly 1, and so misses a face whose features were moved.
+    Not in the paper. The mean of Eq. 9 over all of `M * I` is dominated by the non-semantic area,
+    which is scaled by 0.1 and scores nearly 1. So it misses a face whose features were moved.
 
     Args:
         images: `(B, C, H, W)` in `[0, 1]`.
@@ -229,7 +229,7 @@ def semantic_ssim(images: Tensor, adversarial: Tensor, mask: Tensor) -> Tensor:
         that has none.
 
     Raises:
-        ShapeError: If the shapes do not fit each other or a side is shorter than the window.
+        ShapeError: If the shapes do not match or a side is shorter than the window.
     """
     _require_pictures(images, adversarial, mask)
     return mean_over_region(ssim_map(mask * images, mask * adversarial), mask)
@@ -263,10 +263,10 @@ def adaptive_beta(images: Tensor, adversarial: Tensor, mask: Tensor) -> Tensor:
         mask: Semantic mask `M`, `(B, 1, H, W)`.
 
     Returns:
-        `(B,)` in `[0, ln 1.5]`, never NaN; 0 means that the picture is not to be trusted.
+        `(B,)` in `[0, ln 1.5]`, never NaN; 0 means that the picture should not be trusted.
 
     Raises:
-        ShapeError: If the shapes do not fit each other or a side is shorter than the window.
+        ShapeError: If the shapes do not match or a side is shorter than the window.
     """
     _require_pictures(images, adversarial, mask)
     return beta_from_ssim(ssim(mask * images, mask * adversarial))

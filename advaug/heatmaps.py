@@ -1,7 +1,7 @@
 """Landmarks to heatmaps and back: the only place that knows where pixel centres are.
 
-Landmarks are in pixels of the picture, 0-based, integers at pixel centres. A heatmap of stride s
-has its pixel k at `(k + 0.5) * s - 0.5` in the picture.
+Landmarks are in pixels of the picture, 0-based, with integers at pixel centres. Pixel k of a
+heatmap with stride s is at `(k + 0.5) * s - 0.5` in the picture.
 """
 
 import torch
@@ -29,7 +29,7 @@ def resize_landmarks(landmarks: Tensor, size: tuple[int, int], new_size: tuple[i
         Same shape, in pixels of the second grid.
     """
     x, y = landmarks.unbind(-1)
-    # By numbers: a tensor made of them would have to wait for the device.
+    # As Python numbers: a tensor made of them would have to wait for the device.
     x = (x + 0.5) * (new_size[1] / size[1]) - 0.5
     y = (y + 0.5) * (new_size[0] / size[0]) - 0.5
     return torch.stack([x, y], dim=-1)
@@ -39,7 +39,7 @@ def resize_heatmaps(heatmaps: Tensor, size: tuple[int, int]) -> Tensor:
     """Resample heatmaps `(B, N, h, w)` to `size` by the same pixel-centre rule.
 
     Returns:
-        `(B, N, height, width)`; the same tensor where nothing is to be done.
+        `(B, N, height, width)`; the same tensor if the size already fits.
     """
     if tuple(heatmaps.shape[-2:]) == tuple(size):
         return heatmaps
@@ -110,11 +110,11 @@ def _gaussian(centre: Tensor, length: int, sigma: float) -> Tensor:
 def decode_heatmaps(
     heatmaps: Tensor, *, image_size: tuple[int, int] | None = None, sigma: float | None = None
 ) -> Tensor:
-    """Read each heatmap's landmark to a fraction of a pixel.
+    """Locate each heatmap's landmark with sub-pixel precision.
 
     A parabola through the logarithm of three pixels around the peak, one standard deviation apart,
-    has its vertex at the centre of a Gaussian, wherever the three lie on it; so it also finds
-    landmarks near a border, where the three are moved inwards.
+    has its vertex at the centre of a Gaussian, wherever the three lie on it. So landmarks near a
+    border, where the three are moved inwards, are found too.
 
     Args:
         heatmaps: `(B, N, h, w)`.
@@ -145,7 +145,7 @@ def decode_heatmaps(
 
 
 def _vertex(profile: Tensor, peak: Tensor, sigma: float) -> Tensor:
-    """Sub-pixel place of the peak of `(B, N, L)` profiles whose maximum is at `peak`."""
+    """Sub-pixel position of the peak of `(B, N, L)` profiles whose maximum is at `peak`."""
     length = profile.shape[-1]
     step = max(1, min(round(sigma), (length - 1) // 2))
     middle = peak.clamp(step, length - 1 - step)
@@ -157,6 +157,6 @@ def _vertex(profile: Tensor, peak: Tensor, sigma: float) -> Tensor:
     )
     bend = 2 * centre - left - right
     shift = 0.5 * step * (right - left) / torch.where(bend > 0, bend, torch.inf)
-    # The true centre lies within a pixel of the peak; beyond the border by no more than a sigma.
+    # The true centre is within a pixel of the peak, and at most a sigma beyond the border.
     reach = torch.where(middle == peak, 1.0, step + sigma)
     return middle + torch.maximum(torch.minimum(shift, reach), -reach)

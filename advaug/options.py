@@ -1,4 +1,4 @@
-"""What the adversary is asked for, in three groups that check themselves."""
+"""The adversary's options, in three groups that validate themselves."""
 
 import math
 from collections.abc import Callable
@@ -32,8 +32,8 @@ class Objective:
             or a controller; None for a `ReconstructionController()` with its defaults.
         adversarial_weight: Weight of L_A in Eq. 7.
         adversarial_limit: How hard L_A may pull at each I_adv, relative to L_F. Without a limit L_A
-            drowns L_F while the detector is weak, and the attacker learns to do nothing. None for
-            no limit (the literal paper).
+            drowns L_F while the detector is weak, and the attacker learns to do nothing. None
+            removes the limit (the literal paper).
         adversarial_form: `"non_saturating"`, or `"minimax"` for the literal Eq. 4.
 
     Raises:
@@ -48,7 +48,7 @@ class Objective:
     adversarial_form: Literal["non_saturating", "minimax"] = "non_saturating"
 
     def __post_init__(self) -> None:
-        """Raise where a value is unknown or out of its range."""
+        """Raise if a value is unknown or out of its range."""
         check_choice("adversarial_form", self.adversarial_form, ("non_saturating", "minimax"))
         if isinstance(self.beta, str):
             check_choice("beta", self.beta, ("adaptive", "semantic"), " or a number")
@@ -83,9 +83,10 @@ class View:
         appearance: A differentiable callable from pictures in about `[0, 1]` to pictures of the
             same shape, through which the detector sees I_adv; `"random"` for
             `RandomAppearance(clamp=False)`; None for I_adv itself (the paper).
-        transform: Handcrafted transform of the adversarial pictures and their target, after β is
-            known: a callable `(images, target) -> (images, target)`. Only the paper's call uses it,
-            and only in mode `"alternating"`, since attack and defence then see different pictures.
+        transform: Handcrafted transform of the adversarial pictures and their target, applied after
+            β is known: a callable `(images, target) -> (images, target)`. Only the paper's call
+            uses it, and only in mode `"alternating"`, because attack and defence then see different
+            pictures.
 
     Raises:
         ValueError, TypeError: If a value is neither a callable nor a known word.
@@ -96,7 +97,7 @@ class View:
     transform: Transform | None = None
 
     def __post_init__(self) -> None:
-        """Turn words into what they stand for, and raise where a value is unfit."""
+        """Replace words by what they stand for, and raise if a value is invalid."""
         kinds = {"regions": RandomRegions, "appearance": RandomAppearance}
         for name, make in kinds.items():
             value = getattr(self, name)
@@ -135,13 +136,12 @@ class Schedule:
     Attributes:
         mode: How the paper's call runs the detector: `"alternating"` (the paper), `"shared"` or
             `"fused"`, which give the same gradients from fewer passes; see `advaug.step.modes`.
-            `"auto"` takes the cheapest that is exact for the detector of each call.
+            `"auto"` picks the cheapest that is exact for the detector of each call.
         attacker_every: The attacker learns in every n-th call only.
-        discriminator_every: The discriminator learns in every n-th call only; None for whenever
-            the attacker does.
-        share: Part of each batch that is attacked. None for half in `augment`, where an attacked
-            picture takes the place of the clean one, and for all in the paper's call, where it
-            stands beside the clean one.
+        discriminator_every: The discriminator learns in every n-th call only; None for whenever the
+            attacker does.
+        share: Part of each batch that is attacked. None means half in `augment`, where an attacked
+            picture replaces the clean one, and all in the paper's call, where both are used.
 
     Raises:
         ValueError: If a value is unknown or out of its range.
@@ -153,7 +153,7 @@ class Schedule:
     share: float | None = None
 
     def __post_init__(self) -> None:
-        """Raise where a value is unknown or out of its range."""
+        """Raise if a value is unknown or out of its range."""
         check_choice("mode", self.mode, MODES)
         for name in ("attacker_every", "discriminator_every"):
             value = getattr(self, name)
@@ -171,5 +171,5 @@ class Schedule:
 
     @classmethod
     def paper(cls) -> "Schedule":
-        """The order of the paper: attack, then defend, on the whole of each batch."""
+        """The paper's order: attack, then defend, on the whole of each batch."""
         return cls(mode="alternating", share=1.0)

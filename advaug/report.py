@@ -20,7 +20,7 @@ class StepLosses(NamedTuple):
         discriminator: L_D, Eq. 5, to be minimised; zero without a discriminator.
 
     With `attacker_every` or `discriminator_every` above 1, NaN stands for what a step did not need
-    and so did not compute.
+    and therefore did not compute.
     """
 
     feedback: Tensor
@@ -30,7 +30,7 @@ class StepLosses(NamedTuple):
 
 
 class Similarity(NamedTuple):
-    """SSIM of Eq. 9, `(B,)`: of the whole of `M * I`, and of the semantic regions alone."""
+    """SSIM of Eq. 9, `(B,)`: of all of `M * I`, and of the semantic regions only."""
 
     whole: Tensor
     semantic: Tensor
@@ -43,14 +43,14 @@ class StepReport:
     Attributes:
         error: The detector's error on the adversarial pictures (Eq. 1 for heatmaps); NaN in
             `augment` unless it was told the errors.
-        feedback: L_F, Eq. 3; NaN likewise.
+        feedback: L_F, Eq. 3; NaN in the same case.
         adversarial: L_A, Eq. 4.
         reconstruction: L_R, Eq. 6.
-        discriminator: L_D, Eq. 5 (to be minimised); NaN where it was not asked.
-        discriminator_accuracy: Share of real and adversarial pictures that it tells apart; NaN
-            likewise.
+        discriminator: L_D, Eq. 5 (to be minimised); NaN if it was not used.
+        discriminator_accuracy: Share of real and adversarial pictures that it tells apart; NaN in
+            the same case.
         ssim: SSIM of Eq. 9.
-        semantic_ssim: SSIM of the semantic regions alone.
+        semantic_ssim: SSIM of the semantic regions only.
         beta: β, Eq. 9.
         zero_beta: Share of samples with β = 0.
         rms_inside: Root mean square of the perturbation in the semantic regions, image units.
@@ -59,12 +59,13 @@ class StepReport:
         share_feedback: Share of L_F in the attacker's gradient, at I_adv.
         share_adversarial: Share of L_A.
         share_reconstruction: Share of L_R. The three add up to 1.
-        alignment: Cosine between the perturbation and the gradient of the detector's loss: how far
+        alignment: Cosine between the perturbation and the gradient of the detector's loss: how well
             the attacker hits what hurts. About 0 for one that has learned nothing.
-        rise: By how much the error on attacked pictures exceeds that on the others of the batch, as
-            a part of the latter; NaN unless `augment` was told the errors.
-        rise_over_appearance: The same, over pictures in the appearance but without a perturbation,
-            which `augment` shows in every tenth call for this; NaN in other calls.
+        rise: How far the error on attacked pictures exceeds that on the other pictures of the
+            batch, as a fraction of the latter; NaN unless `augment` was told the errors.
+        rise_over_appearance: The same, relative to pictures in the appearance but without a
+            perturbation. `augment` shows some of them in every tenth call for this; NaN in other
+            calls.
     """
 
     error: Tensor
@@ -96,7 +97,7 @@ class StepReport:
         return dict(zip(REPORT_NAMES, self.stacked().tolist(), strict=True))
 
 
-HORIZON = 100  # steps that the running means look back
+HORIZON = 100  # steps that the running means cover
 REPORT_NAMES = tuple(field.name for field in fields(StepReport))
 # What a step may not know.
 OPTIONAL = (
@@ -124,14 +125,14 @@ def make_report(
     Args:
         losses: Per sample.
         similarity: Per sample.
-        error: The detector's on the adversarial pictures, `(B,)`.
+        error: The detector's error on the adversarial pictures, `(B,)`.
         beta: `(B,)`.
         accuracy: Of the discriminator, any shape.
         perturbation: `(B, 3, H, W)`.
         mask: Semantic mask M, `(B, 1, H, W)`.
         pulls: Gradient at I_adv of each term of Eq. 7, by name.
         weights: Of L_R, `(B,)`.
-        rises: Over the other pictures, and over those in the appearance only; None for unknown.
+        rises: Relative to the other pictures, and to those in the appearance only; None if unknown.
     """
     unknown = torch.full_like(weights[0], torch.nan)
     over_others, over_appearance = rises or (unknown, unknown)
@@ -167,7 +168,7 @@ def _rms(energy: Tensor, region: Tensor) -> Tensor:
 
 
 def _alignment(perturbation: Tensor, push: Tensor) -> Tensor:
-    """Mean cosine, over the pictures that got a push; L_F is lowered, so its gradient is turned."""
+    """Mean cosine over the pictures that got a push; L_F is lowered, so its gradient is negated."""
     cosine = nn.functional.cosine_similarity(perturbation.flatten(1), -push.flatten(1), eps=1e-20)
     pushed = (push.flatten(1).abs().amax(dim=1) > 0).to(cosine)
     return (cosine * pushed).sum() / pushed.sum().clamp(min=1)
@@ -178,9 +179,9 @@ class Health:
     """What is wrong with a run, in words.
 
     Attributes:
-        messages: One sentence for each finding; none for a healthy run.
+        messages: One sentence per finding; empty for a healthy run.
         means: Running means of the step report.
-        steps: How many steps they come from.
+        steps: How many steps the means come from.
     """
 
     messages: tuple[str, ...]
@@ -193,7 +194,7 @@ class Health:
         return not self.messages
 
     def __str__(self) -> str:
-        """The findings, one a line."""
+        """The findings, one per line."""
         if self.messages:
             return "\n".join(self.messages)
         if self.steps < HORIZON:
@@ -202,7 +203,7 @@ class Health:
 
 
 class RunningMeans(nn.Module):
-    """Running means of the step reports, kept on the device; a buffer, so they are resumed."""
+    """Running means of the step reports, kept on the device; buffers, so they are resumed."""
 
     values: Tensor
     steps: Tensor
@@ -218,8 +219,8 @@ class RunningMeans(nn.Module):
     def update(self, report: StepReport) -> None:
         """Add a step: a plain mean at first, exponential with the horizon later.
 
-        A step with infinities, as when float16 overflows, counts as lost and changes no mean. What
-        a step does not know is NaN, and its mean stays.
+        A step with infinities, as when float16 overflows, counts as lost and changes no mean. A
+        value that a step does not know is NaN, and leaves its mean as it is.
         """
         self.steps += 1
         weight = (1 / self.steps.clamp(max=HORIZON)).to(self.values.dtype)

@@ -1,4 +1,4 @@
-"""Landmark schemes: which index is what, what a mirror swaps, and which pair normalises."""
+"""Landmark schemes: what each index means, what a mirror swaps, and which pair normalises."""
 
 import re
 import warnings
@@ -25,16 +25,16 @@ class LandmarkScheme:
     """Facts about one way of annotating landmarks.
 
     Attributes:
-        name: The name by which tables and files call it.
+        name: The name used in tables and files.
         num_landmarks: N.
-        flip_permutation: After a mirror, `landmarks[:, flip_permutation]` puts left and right back
-            under their labels. An involution.
+        flip_permutation: After a mirror, `landmarks[:, flip_permutation]` restores left and right
+            to their labels. An involution.
         eye_corners: The two outer eye corners, whose distance is the inter-ocular normaliser.
         pupils: Two groups of landmarks whose centres are the pupils (inter-pupil normaliser).
-        names: What each landmark is, in order; left and right are the person's own sides, so that
-            "right_eye_outer" is at the left of a picture that faces the viewer. Empty where the
-            scheme has none.
-        regions: Parts of the face or body, each with its landmarks: a landmark is in one region.
+        names: What each landmark is, in order. Left and right are the person's own sides, so
+            "right_eye_outer" is on the left of a picture of someone who faces the viewer. Empty if
+            the scheme has no names.
+        regions: Parts of the face or body, each with its landmarks; a landmark is in one region.
     """
 
     name: str
@@ -185,10 +185,10 @@ FACE_98_TO_68 = (
     *(68, 69, 71, 72, 73, 75),
     *range(76, 96),
 )
-"""Which of `FACE_98` stand nearest to those of `FACE_68`: `landmarks[..., FACE_98_TO_68, :]`.
+"""Which landmarks of `FACE_98` are nearest to `FACE_68`: `landmarks[..., FACE_98_TO_68, :]`.
 
-The two sets of rules are not the same: 68 puts brows at their middle, 98 draws their outline, and
-what is between two landmarks of a lid is no landmark. Errors across the two have a floor.
+The two sets of rules differ: 68 marks the middle of the brows, 98 their outline, and a point
+between two landmarks of a lid is not a landmark. Errors across the two have a floor.
 """
 
 FACE_29 = LandmarkScheme(
@@ -278,23 +278,23 @@ SCHEMES = {scheme.name: scheme for scheme in (FACE_68, FACE_98, FACE_29, FACE_21
 def scheme_from_names(
     names: Sequence[str], *, pairs: Sequence[tuple[str, str]] | None = None
 ) -> LandmarkScheme:
-    """Derive a scheme from what its landmarks are called, as COCO's categories name them.
+    """Derive a scheme from its landmarks' names, as COCO's categories list them.
 
     A mirror swaps names that differ only in the word for their side: left and right ("left_ear",
     "earLeft", "leftear"), L and R ("L_Eye", "hip_l", "LEye", "eyeL", "r ankle"), or a pair of
-    letters of a quadruped ("lf_paw" and "rf_paw"). A syllable such as that of "bright_spot" or
-    "upright_post", or the first letter of "lip", is no side unless the list has its counterpart.
+    letters of a quadruped ("lf_paw" and "rf_paw"). A syllable such as that in "bright_spot" or
+    "upright_post", or the first letter of "lip", is not a side unless the list has its counterpart.
 
     Args:
-        names: One a landmark, in order.
-        pairs: The names that a mirror swaps, where they say nothing of it or something else.
+        names: One per landmark, in order.
+        pairs: The names that a mirror swaps, if the names do not say so or say something else.
 
     Returns:
-        `COCO_17` for its names, else a scheme of its own; with a warning where no name has a side.
+        `COCO_17` for its names, otherwise a new scheme; with a warning if no name has a side.
 
     Raises:
         ValueError: If a name occurs twice, a left or right one has no counterpart, or `pairs` has a
-            name that is not among `names`.
+            name that is not in `names`.
     """
     if tuple(names) == COCO_NAMES and pairs is None:
         return COCO_17
@@ -313,7 +313,7 @@ def scheme_from_names(
     return LandmarkScheme(f"keypoints-{len(lowered)}", len(lowered), _mirror(len(lowered), *found))
 
 
-# From the surest to the least sure: words, letters, pairs of letters (left front, hind right).
+# From the most to the least certain: words, letters, pairs of letters (left front, hind right).
 _OTHER = {"left": "right", "right": "left", "l": "r", "r": "l"}
 _OTHER |= {f"{side}{end}": f"{_OTHER[side]}{end}" for side in "lr" for end in "fhbm"}
 _OTHER |= {f"{end}{side}": f"{end}{_OTHER[side]}" for side in "lr" for end in "fhbm"}
@@ -351,7 +351,7 @@ def _pairs_by_name(names: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def _counterparts(name: str) -> tuple[bool, list[str]]:
-    """What a name's mirror image may be called, and whether the name surely has a side."""
+    """What a name's mirror image may be called, and whether the name certainly has a side."""
     lowered = name.lower()
     words = list(_WORDS.finditer(name))
     sides = [word for word in words if word.group().lower() in ("left", "right")]
@@ -366,7 +366,7 @@ def _counterparts(name: str) -> tuple[bool, list[str]]:
     ends = [((0, 1), lowered[:1]), ((len(lowered) - 1, len(lowered)), lowered[-1:])]
     syllables += [end for end in ends if end[1] in ("l", "r")]  # "lhip", "eyer"
     candidates += [_swapped(lowered, span, _OTHER[side]) for span, side in syllables]
-    # "leftear": at the start it is the word, elsewhere it may be a part of one.
+    # "leftear": at the start it is the word, elsewhere it may be part of another one.
     return sure or lowered.startswith(("left", "right")), candidates
 
 
@@ -375,7 +375,7 @@ def _swapped(name: str, span: tuple[int, int], other: str) -> str:
 
 
 def _stands_apart(name: str, word: re.Match[str]) -> bool:
-    """Whether a letter is a name's first or last word, with a mark between it and the rest."""
+    """Whether a letter is a name's first or last word, separated from the rest by a mark."""
     start, end = word.span()
     first = start == 0 and end < len(name) and not name[end].isalnum()
     last = end == len(name) and start > 0 and not name[start - 1].isalnum()

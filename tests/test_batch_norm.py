@@ -2,12 +2,13 @@
 
 import copy
 import warnings
-from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 from toys import HeatmapToy, heatmap_batch, tiny_adversary
+
+from advaug import Schedule
 
 POLICIES = ("isolated", "running", "shared", "split")
 
@@ -27,8 +28,7 @@ def second(adversary):
 
 def seen_by(detector, adversary, images, heatmaps):
     """What goes into the detector's BatchNorm in each of the two passes, and what comes out."""
-    passes = []
-    adversary.schedule = replace(adversary.schedule, mode="alternating")
+    passes, adversary.schedule = [], Schedule(mode="alternating")
     hook = detector.body[1].register_forward_hook(
         lambda _, given, out: passes.append((given[0].detach(), out.detach()))
     )

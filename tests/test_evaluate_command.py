@@ -215,10 +215,10 @@ def test_a_batch_that_does_not_fit_is_said_and_reported(tmp_path, monkeypatch, c
 REFUSED = [
     (("--data", "wider"), "`--data` must be one of synthetic, 300w, "),
     (("--data", "300w"), "`--root` must name the folder of 300w"),
-    (("--subsets", "ibug"), "`--subsets` must be of val, hard"),
+    (("--subsets", "ibug"), "`--subsets` must be among val, hard"),
     (("--normalizer", "iod"), "`normalizer` must be one of inter_ocular"),
     (("--normalizer", "36,68"), "two indices from 0 to 67"),
-    (("--conditions", "rain"), "`--conditions` must be of clean, masked, occluded, landmark-c"),
+    (("--conditions", "rain"), "`--conditions` must be among clean, masked, occluded, landmark-c"),
     (("--conditions", "landmark-c", "--kinds", "rain"), "`kind` must be one of gaussian_noise"),
     (("--conditions", "landmark-c", "--group", "other"), "`group` must be one of"),
     (("--conditions", "landmark-c", "--group", "unlike", "--kinds", "fog"), "`kind` must be one"),

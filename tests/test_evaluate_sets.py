@@ -53,7 +53,7 @@ def test_wflw_is_measured_once_with_its_six_subsets(measure, wflw_root):
 
 def test_a_subset_that_a_set_has_not_is_named(measure, wflw_root, capsys):
     assert measure(98, "--data", "wflw", "--root", str(wflw_root), "--subsets", "noise") == 2
-    assert "`--subsets` must be of test, pose, expression" in capsys.readouterr().err
+    assert "`--subsets` must be among test, pose, expression" in capsys.readouterr().err
 
 
 def test_the_names_of_pictures_are_relative_to_their_folder(wflw_root):

@@ -344,7 +344,7 @@ def test_subsets_without_pictures_are_left_out_unless_they_are_asked_for():
     assert choose_subsets(found, None) == {"all": [0, 1]}
     with pytest.raises(ValueError, match="must have pictures, but got none in blur of a set"):
         choose_subsets(found, ["blur"])
-    with pytest.raises(ValueError, match="must be of all, blur for a set, but got 'noise'"):
+    with pytest.raises(ValueError, match="must be among all, blur for a set, but got 'noise'"):
         choose_subsets(found, ["all", "noise"])
 
 

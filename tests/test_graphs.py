@@ -89,7 +89,7 @@ def test_on_a_cpu_the_step_runs_as_it_is_and_the_reason_is_said():
     for number in range(5):
         batch = heatmap_batch(seed=number)
         assert torch.equal(step(*batch), plain.step(*batch).detach())
-        assert step.reason == "a tensor is on the device 'cpu', and graphs are CUDA's alone"
+        assert step.reason == "a tensor is on the device 'cpu', and only CUDA has graphs"
     assert not differences(plain.state(), captured.state())
 
 

@@ -1,6 +1,6 @@
 """Move landmarks and maps by the same mirror and affine map, by kornia's functions.
 
-What happens to each sample is told on the CPU, where reading a value stalls no device.
+The per-sample parameters stay on the CPU, where reading a value stalls no device.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def move(values: Tensor, flip: Tensor, matrix: Tensor, size: tuple[int, int]) ->
         values: Landmarks `(B, N, 2)` in pixels, or pictures or heatmaps `(B, C, h, w)`.
         flip: `(B,)` bool on the CPU, which samples are mirrored.
         matrix: `(B, 3, 3)` float64 on the CPU, from pixels to pixels of the picture.
-        size: `(height, width)` of the picture, over which maps of any stride lie.
+        size: `(height, width)` of the picture, which maps of any stride cover.
 
     Returns:
         Same shape; half precision is widened to float32.
@@ -38,13 +38,13 @@ def move(values: Tensor, flip: Tensor, matrix: Tensor, size: tuple[int, int]) ->
 
 
 def inside(landmarks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Tell which landmarks `(B, N, 2)` lie on a pixel of a picture of `size`."""
+    """Tell which landmarks `(B, N, 2)` are on a pixel of a picture of `size`."""
     x, y = landmarks.unbind(-1)
     return (x >= -0.5) & (x < size[1] - 0.5) & (y >= -0.5) & (y < size[0] - 0.5)
 
 
 def change_where(mask: Tensor, change: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
-    """Change the samples where the CPU's `mask` `(B,)` says so."""
+    """Change only the samples that the CPU's `mask` `(B,)` selects."""
     if not mask.any():
         return values
     changed = change(values)
@@ -57,7 +57,7 @@ def change_where(mask: Tensor, change: Callable[[Tensor], Tensor], values: Tenso
 def displace(images: Tensor, offsets: Tensor) -> Tensor:
     """Show in each pixel of `(B, C, H, W)` what lies `offsets` `(B, 2, H, W)` away.
 
-    Offsets are x, then y, in pixels. The picture's border goes on outside.
+    Offsets are x, then y, in pixels. Outside the picture its border is repeated.
     """
     height, width = images.shape[-2:]
     x = torch.arange(width, dtype=images.dtype, device=images.device)
@@ -79,7 +79,7 @@ def _mirror(landmarks: Tensor, width: int) -> Tensor:
 
 
 def _transform(landmarks: Tensor, matrix: Tensor) -> Tensor:
-    # Where the caller allows TF32, float32 would be off by a tenth of a pixel. MPS has no float64.
+    # If the caller allows TF32, float32 would be off by a tenth of a pixel. MPS has no float64.
     points = landmarks if landmarks.device.type == "mps" else landmarks.double()
     return transform_points(send(matrix, points), points).to(landmarks.dtype)
 
@@ -87,7 +87,7 @@ def _transform(landmarks: Tensor, matrix: Tensor) -> Tensor:
 def _warp(maps: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
     grid = (maps.shape[-2], maps.shape[-1])
     matrix = _rescaling(size, grid) @ matrix @ _rescaling(grid, size)
-    # With `True` the matrix is about pixel centres in every release of kornia.
+    # With `True` the matrix refers to pixel centres in every release of kornia.
     return warp_affine(maps, send(matrix[:, :2], maps), grid, align_corners=True)
 
 

@@ -1,6 +1,6 @@
 """Random numbers that follow from an integer, on every device and in every batch.
 
-They are hashed instead of drawn from a generator: a picture's numbers depend on its own key alone.
+They are hashed, not drawn from a generator: a picture's numbers depend only on its own key.
 """
 
 import math
@@ -14,7 +14,7 @@ _LOW_32_BITS = 0xFFFFFFFF
 
 
 def hash_integers(values: Tensor) -> Tensor:
-    """Mix integers into 32 bits that look random; no product leaves the 63 bits of an integer."""
+    """Mix integers into 32 bits that look random; no product exceeds the 63 bits of an integer."""
     values = values.long()
     mixed = (values ^ (values >> 32)) & _LOW_32_BITS
     for _ in range(2):  # in place: noise hashes every pixel of a batch

@@ -28,9 +28,9 @@ from advaug.errors import ShapeError
 __all__ = ["HandcraftedAugmentation", "Target"]
 
 Target = Tensor | tuple[Tensor, Tensor]
-"""Landmarks `(B, N, 2)` or heatmaps `(B, N, h, w)`, alone or with `visible` `(B, N)`."""
+"""Landmarks `(B, N, 2)` or heatmaps `(B, N, h, w)`, optionally with `visible` `(B, N)`."""
 
-# In this order, each with the value at which it changes nothing.
+# In this order, each with the value that changes nothing.
 _COLOURS: tuple[tuple[Callable[[Tensor, Tensor], Tensor], float], ...] = (
     (adjust_hue, 0.0),
     (adjust_saturation_with_gray_subtraction, 1.0),
@@ -42,17 +42,16 @@ _COLOURS: tuple[tuple[Callable[[Tensor, Tensor], Tensor], float], ...] = (
 class HandcraftedAugmentation(nn.Module):
     """Move and recolour pictures together with their landmarks.
 
-    The defaults are the list that the paper's code base trains with. As there, a `hue` of 0.2
-    paints some faces green or violet; 0.05 keeps them in the colours of skin. The module draws
-    from its own generator on the CPU: the global random state is neither read nor changed, the
-    device is not waited for (by kornia from 0.9 on), and `state_dict()` carries the generator for
-    an exact resume.
+    The defaults are those of the paper's code base. As there, a `hue` of 0.2 paints some faces
+    green or violet; 0.05 keeps them within skin colours. The module draws from its own generator on
+    the CPU: it neither reads nor changes the global random state, it does not wait for the device
+    (with kornia 0.9 or newer), and `state_dict()` carries the generator for an exact resume.
 
-    Pictures may leave `[0, 1]`, as adversarial ones do: only a sample whose colours change, or that
-    gets noise, is clamped.
+    Pictures may leave `[0, 1]`, as adversarial ones do: only samples whose colours change, or that
+    get noise, are clamped.
 
     Args:
-        flip_permutation: Which landmark takes whose label after a mirror, as in
+        flip_permutation: Which landmark gets whose label after a mirror, as in
             `LandmarkScheme.flip_permutation`. Required if `flip` is above 0.
         flip: Probability of a mirror, `x -> W - 1 - x`.
         rotation: Largest angle to either side, in degrees.
@@ -62,15 +61,15 @@ class HandcraftedAugmentation(nn.Module):
         brightness: Largest value that is added or subtracted.
         contrast: Smallest and largest factor about the picture's mean grey; `(1, 1)` turns it off.
         saturation: Smallest and largest factor about each pixel's grey; `(1, 1)` turns it off.
-        hue: Largest turn of the colours to either side, as a fraction of the circle of HSV. On a
-            CPU it takes longer than all the rest.
-        noise: Standard deviation of the Gaussian noise, last of all.
+        hue: Largest turn of the colours to either side, as a fraction of the HSV circle. On a CPU
+            it takes longer than everything else together.
+        noise: Standard deviation of the Gaussian noise, which is added last.
         probability: Probability that anything happens to a sample at all.
         seed: Start of the random generator.
 
     Raises:
-        ValueError: If an argument is out of its range, or `flip_permutation` is missing or no
-            involution.
+        ValueError: If an argument is out of its range, or `flip_permutation` is missing or is not
+            an involution.
 
     Shape:
         - images: `(B, 3, H, W)`
@@ -134,9 +133,9 @@ class HandcraftedAugmentation(nn.Module):
     def forward(self, images: Tensor, target: Target) -> tuple[Tensor, Target]:
         """Return `images` and `target` after the changes; neither is changed in place.
 
-        A landmark that leaves the picture becomes invisible where `target` carries `visible`.
-        Heatmaps are warped with the picture, so their Gaussians grow and shrink with it; draw them
-        anew from moved landmarks where their width matters.
+        A landmark that leaves the picture becomes invisible if `target` carries `visible`. Heatmaps
+        are warped with the picture, so their Gaussians grow and shrink with it. If their width
+        matters, draw them again from the moved landmarks.
 
         Raises:
             ShapeError: If a shape is not one of those above or the batches differ.
@@ -157,7 +156,7 @@ class HandcraftedAugmentation(nn.Module):
         return changed, (main, visible if main.ndim == 4 else visible & inside(main, size))
 
     def _draw(self, batch: int, size: tuple[int, int]) -> "_Changes":
-        # All columns are always drawn: turning one change off leaves the others as they were.
+        # All columns are always drawn, so that turning one change off does not affect the others.
         columns = self._uniform(batch, 11).unbind(1)
         applied = columns[0] < self.probability
         rotated = applied & (columns[2] < self.rotation_probability)
@@ -205,7 +204,7 @@ class HandcraftedAugmentation(nn.Module):
     def _add_noise(self, images: Tensor, changes: "_Changes") -> Tensor:
         if self.noise == 0:
             return images
-        # Drawn on the device from a seed of our own: a transfer would cost more than the rest.
+        # Drawn on the device from our own seed: a transfer would cost more than everything else.
         seed = apart(int(torch.randint(2**62, (), generator=self.generator)))
         generator = torch.Generator(images.device).manual_seed(seed)
         noise = torch.empty_like(images).normal_(std=self.noise, generator=generator)
@@ -226,7 +225,7 @@ def _recolour(images: Tensor, colours: Tensor) -> Tensor:
     needed = colours != torch.tensor([neutral for _, neutral in _COLOURS])[:, None]
 
     def adjusted(images: Tensor) -> Tensor:
-        images = images.clamp(0, 1)  # kornia's functions know nothing beyond
+        images = images.clamp(0, 1)  # kornia's functions expect this range
         for (adjust, _), factor, any_sample in zip(_COLOURS, colours, needed.any(1), strict=True):
             if any_sample:
                 images = adjust(images, send(factor, images))
@@ -244,7 +243,7 @@ def _check_target(
         main: Landmarks `(B, N, 2)` or heatmaps `(B, N, h, w)`.
         visible: `(B, N)` bool.
         batch: Number of samples.
-        permutation: `(N,)`, which landmark takes whose label after a mirror.
+        permutation: `(N,)`, which landmark gets whose label after a mirror.
     """
     if main.ndim not in (3, 4) or (main.ndim == 3 and main.shape[-1] != 2):
         msg = (

@@ -1,7 +1,7 @@
-"""Random occlusion: something in front of a part of each picture, landmarks as they were.
+"""Random occlusion: something in front of a part of each picture; landmarks do not change.
 
-What covers a picture follows from one integer alone, by hashing instead of by a random generator,
-so that an evaluation hides the same pixels of a picture in every batch and on every device.
+What covers a picture depends on one integer only, by hashing instead of a random generator. So an
+evaluation hides the same pixels of a picture in every batch and on every device.
 """
 
 import math
@@ -30,14 +30,14 @@ _SKIN = ((0.98, 0.82, 0.72), (0.24, 0.15, 0.1))  # the lightest and the darkest
 class RandomOcclusion(nn.Module):
     """Cover a part of each picture with another occluder on every call.
 
-    The module draws from its own generator on the CPU: the global random state is neither read nor
-    changed, and `state_dict()` carries the generator for an exact resume.
+    The module draws from its own generator on the CPU: it neither reads nor changes the global
+    random state, and `state_dict()` carries the generator for an exact resume.
 
     Args:
-        coverage: Smallest and largest part of the picture's area that is covered.
+        coverage: Smallest and largest fraction of the picture's area that is covered.
         probability: Probability that a picture is covered at all.
         kinds: What to choose from: rectangles of `"noise"`, of one `"flat"` colour or of
-            `"stripes"`, and a `"blob"`, the shape of a hand in a colour of skin.
+            `"stripes"`, and a `"blob"`, the shape of a hand in a skin colour.
         seed: Start of the random generator.
 
     Raises:
@@ -102,13 +102,13 @@ def occlude(
 
     Args:
         images: `(B, 3, H, W)` in `[0, 1]`.
-        seeds: `(B,)`, one integer per picture, such as its index in the dataset. Keep a tensor on
-            the CPU: its values are read there.
-        coverage: Smallest and largest part of the picture's area that is covered.
+        seeds: `(B,)`, one integer per picture, such as its index in the dataset. A tensor should be
+            on the CPU, because its values are read there.
+        coverage: Smallest and largest fraction of the picture's area that is covered.
         kinds: What to choose from, as in `RandomOcclusion`.
 
     Returns:
-        Same shape; a picture's occluder depends on its seed and size, on nothing else.
+        Same shape; a picture's occluder depends only on its seed and size.
 
     Raises:
         ShapeError: If `images` is not `(B, 3, H, W)` or `seeds` not `(B,)` integers.
@@ -166,7 +166,7 @@ def _hand(pictures: Tensor, area: Tensor, drawn: Tensor) -> Tensor:
         reach = length * (0.7 + 0.3 * drawn[:, 7 + finger])
         limb = _limb(x, y, turn + spread * direction, reach, _FINGER_RADIUS)
         distance = torch.minimum(distance, limb)
-    # Grown or shrunk to exactly the area, also where a part of the hand is outside the picture.
+    # Scaled to exactly the area, even if a part of the hand is outside the picture.
     rank = pixels.round().long().clamp(1, height * width) - 1
     ordered = distance.flatten(1).sort(dim=1).values
     rank = rank[:, None].to(x.device, non_blocking=True)

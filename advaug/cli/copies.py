@@ -13,7 +13,7 @@ def add_make_masked(commands: "argparse._SubParsersAction[argparse.ArgumentParse
         "make-masked",
         help="put face masks on a folder of annotated pictures",
         description="Write a copy of a folder of pictures with .pts files in which every face "
-        "wears a mask; the landmarks stay as they are. Can be interrupted and run again.",
+        "wears a mask; the landmarks do not change. Can be interrupted and run again.",
     )
     parser.add_argument("source", metavar="SRC", help="folder of pictures with .pts files")
     parser.add_argument("destination", metavar="DST", help="folder to write, new or resumed")
@@ -44,7 +44,7 @@ def add_corrupt(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "corrupt",
         help="make the corruption benchmark of a folder of annotated pictures",
         description="Write copies DST/KIND/SEVERITY of a folder of pictures with .pts files: "
-        "noisy, blurred, badly lit, compressed or covered; the landmarks stay as they are. Can be "
+        "noisy, blurred, badly lit, compressed or covered; the landmarks do not change. Can be "
         "interrupted and run again.",
     )
     parser.add_argument("source", metavar="SRC", help="folder of pictures with .pts files")
@@ -76,7 +76,7 @@ def _corrupt(arguments: argparse.Namespace) -> None:
 
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
-    """Add what both commands ask about the source."""
+    """Add the options about the source that both commands share."""
     parser.add_argument(
         "--orientation",
         choices=("stored", "exif"),

@@ -1,4 +1,4 @@
-"""`advaug data check` and `advaug data preview`: what is there of a data set, and how it looks."""
+"""`advaug data check` and `advaug data preview`: what a data set holds, and how it looks."""
 
 import argparse
 from pathlib import Path
@@ -23,9 +23,9 @@ def add_data(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
     check = actions.add_parser(
         "check",
-        help="say what is there, what is missing, what is broken, and where to ask for it",
+        help="list what is there, missing or broken, and where to request it",
         description="Read every file of a data set once. Prints a table of its subsets, and one "
-        "line for each missing or broken file. The exit status is 0 if all is there and whole.",
+        "line for each missing or broken file. The exit status is 0 if the set is complete.",
     )
     _add_dataset(check)
     check.add_argument(
@@ -34,7 +34,7 @@ def add_data(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     check.set_defaults(run=_check)
     preview = actions.add_parser(
         "preview",
-        help="draw a contact sheet with landmarks, boxes and what is hidden",
+        help="draw a contact sheet with landmarks, boxes and visibility",
         description="Draw pictures of a data set, evenly spread, with their landmarks, boxes and "
         "crops, into one png file.",
     )
@@ -56,7 +56,7 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Check subsets one by one, and raise at the end if any is not whole.
+    """Check subsets one by one, and raise at the end if any is incomplete.
 
     Raises:
         DatasetError: If anything is missing or broken.
@@ -84,7 +84,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _check_subset(known: "KnownDataset", root: Path, subset: str) -> list[str]:
-    """Print the line of a subset, and give its problems."""
+    """Print the line of a subset, and return its problems."""
     from advaug.errors import DatasetError
 
     problems: list[str] = []

@@ -26,21 +26,21 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="Measure a detector on a set of annotated pictures: NME, failure rate, AUC and "
         "CED of every subset, on clean, masked and corrupted pictures, by landmark and region. "
         "Writes results.json, results.csv, landmarks.csv, samples.csv and report.html, one file "
-        "that needs no network. Can be interrupted and run again; with another --normalizer, "
-        "--threshold or --subsets it measures anew what it has found before.",
+        "that needs no network. Can be interrupted and run again. With another --normalizer, "
+        "--threshold or --subsets it scores the landmarks found before again.",
     )
     _add_detector(parser)
     _add_data(parser)
     _add_measures(parser)
     add = parser.add_argument
-    add("--output", type=Path, required=True, help="folder of the results, new or to go on with")
+    add("--output", type=Path, required=True, help="folder of the results, new or resumed")
     add(
         "--worst", type=int, default=12, help="how many of the worst pictures to show (default: 12)"
     )
     add(
         "--device",
         default="auto",
-        help='such as "cpu" or "cuda" (default: cuda where there is one)',
+        help='such as "cpu" or "cuda" (default: cuda if available)',
     )
     add("--batch-size", type=int, default=32, help="pictures at a time (default: 32)")
     add("--workers", type=int, help="processes that read pictures (default: one a core, up to 16)")
@@ -51,14 +51,14 @@ def _add_detector(parser: argparse.ArgumentParser) -> None:
     one = parser.add_argument_group("the detector, one of").add_mutually_exclusive_group(
         required=True
     )
-    one.add_argument("--weights", metavar="FILE", help="one of this library's, as saved by it")
+    one.add_argument("--weights", metavar="FILE", help="a detector of this library, as saved by it")
     one.add_argument(
         "--detector",
         metavar="MODULE:FUNCTION",
-        help='anybody\'s: a function without arguments that returns (module, "heatmaps"), '
-        '(module, "coordinates") or (module, decode), and behind them a PixelSpec if need be',
+        help='any detector: a function without arguments that returns (module, "heatmaps"), '
+        '(module, "coordinates") or (module, decode), with a PixelSpec last if needed',
     )
-    one.add_argument("--onnx", metavar="FILE", help="an exported one, run by onnxruntime")
+    one.add_argument("--onnx", metavar="FILE", help="an exported detector, run by onnxruntime")
     parser.add_argument("--mean", metavar="R,G,B", help=f"of --onnx, such as {IMAGENET[0]}")
     parser.add_argument("--std", metavar="R,G,B", help=f"of --onnx, such as {IMAGENET[1]}")
 
@@ -69,7 +69,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "--data",
         required=True,
         metavar="NAME",
-        help="synthetic, pts, 300w, ...; a wrong one lists all",
+        help="synthetic, pts, 300w, ...; an unknown name lists all",
     )
     group.add_argument("--root", type=Path, help="their folder; synthetic needs none")
     group.add_argument("--subsets", nargs="+", metavar="NAME", help="some (default: all)")
@@ -102,7 +102,7 @@ def _add_measures(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--normalizer",
         help="inter_ocular, inter_pupil, box, diagonal, or two landmarks such as 36,45 "
-        "(default: what is customary on these pictures, mostly inter_ocular)",
+        "(default: the usual one for these pictures, mostly inter_ocular)",
     )
     group.add_argument(
         "--threshold", type=float, default=0.1, help="of FR, AUC and CED (default: 0.1)"
@@ -162,7 +162,7 @@ def _load(arguments: argparse.Namespace, device: str) -> "LoadedDetector":
     if mean or std:
         msg = (
             "`--mean` and `--std` must go with `--onnx`, but got another detector. Leave them out: "
-            "it says itself how it wants its pictures."
+            "it already knows how to normalise its pictures."
         )
         raise ValueError(msg)
     if arguments.weights is not None:
@@ -194,13 +194,13 @@ def _plan(arguments: argparse.Namespace, detector: "LoadedDetector", device: str
 
 
 def _cores() -> int:
-    """How many processes can read at once here: a container may have fewer cores than its host."""
+    """How many processes can read at once: a container may have fewer cores than its host."""
     affinity = getattr(os, "sched_getaffinity", None)
     return min(len(affinity(0)) if affinity else os.cpu_count() or 1, MOST_WORKERS)
 
 
 def _channels(option: str, words: str | None) -> tuple[float, ...]:
-    """Three numbers, one a channel; none where the option was not given."""
+    """Three numbers, one per channel; None if the option was not given."""
     if words is None:
         return ()
     try:

@@ -15,14 +15,14 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command.
 
-    Each is added by a function that gives its parser a `run`: a callable from the parsed arguments
-    to nothing, which imports what it needs itself, so that `advaug --help` stays quick.
+    Each is added by a function that gives its parser a `run`: a callable that receives the parsed
+    arguments and imports what it needs itself, so that `advaug --help` stays fast.
 
     Args:
-        argv: The arguments after the program's name; None takes those of the process.
+        argv: The arguments after the program's name; None uses those of the process.
 
     Returns:
-        The exit status: 0, 2 after an error, whose message stands on stderr, or 130 after Ctrl-C.
+        The exit status: 0; 2 after an error, whose message is on stderr; 130 after Ctrl-C.
     """
     parser = argparse.ArgumentParser(
         prog="advaug", description="Sample-adaptive adversarial training for landmark detectors."
@@ -44,5 +44,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         say("advaug: stopped. Run the same command again to go on.", to_stderr=True)
-        return 130  # as shells have it: 128 and the number of the signal
+        return 130  # as in shells: 128 and the number of the signal
     return 0

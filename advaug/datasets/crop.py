@@ -21,7 +21,7 @@ class SquareCrop:
 
     Attributes:
         left: Left edge, in pixels of the original picture counted from its left edge.
-        top: Top edge, likewise.
+        top: Top edge, counted from the picture's top edge in the same pixels.
         side: Side of the square, in pixels of the original picture.
         image_size: Side of the cropped picture, in its own pixels.
     """
@@ -44,7 +44,7 @@ class SquareCrop:
         """
         x_min, y_min, x_max, y_max = np.asarray(box, dtype=np.float64).tolist()
         side = math.hypot(x_max - x_min, y_max - y_min)
-        # NaN fails every comparison, so it is refused here as well.
+        # NaN fails every comparison, so it is refused here too.
         if not (x_max >= x_min and y_max >= y_min and 0 < side < math.inf):
             message = (
                 "`box` must be x_min, y_min, x_max, y_max of a finite box that is not empty, but "
@@ -79,7 +79,7 @@ class SquareCrop:
         """
         right, bottom = self.left + self.side, self.top + self.side
         x, y = math.floor(self.left), math.floor(self.top)
-        # crop() cuts at whole pixels and fills with zero; resize() then takes the exact square,
+        # crop() cuts at whole pixels and fills with zero; resize() then samples the exact square,
         # with a filter that widens when it scales down.
         around = picture.crop((x, y, math.ceil(right), math.ceil(bottom)))
         square = (self.left - x, self.top - y, right - x, bottom - y)
@@ -101,7 +101,7 @@ def crop_sample(
 
     Returns:
         The cropped picture, `(image_size, image_size, C)` uint8, and its landmarks, `(N, 2)`
-        float64, in pixels of the cropped picture; those outside it are kept as they are.
+        float64, in pixels of the cropped picture; those outside it are kept.
 
     Raises:
         ValueError: As `SquareCrop.from_box`.
@@ -117,13 +117,13 @@ def landmark_box(landmarks: NDArray[np.float64]) -> tuple[float, float, float, f
 
 
 def square_box(x: float, y: float, side: float) -> tuple[float, float, float, float]:
-    """Give the box around a centre whose `SquareCrop` is `side` pixels wide.
+    """Return the box around a centre whose `SquareCrop` is `side` pixels wide.
 
-    For data sets that say how large the crop is: `SquareCrop` takes the diagonal of a box.
+    For data sets that give the size of the crop: `SquareCrop` uses the diagonal of a box.
 
     Args:
         x: Centre, in pixels of the picture, 0-based.
-        y: Centre, likewise.
+        y: Centre, in the same pixels.
         side: Side of the crop, in pixels of the picture.
 
     Returns:

@@ -1,8 +1,8 @@
-"""A crop in two halves: a worker cuts bytes around the square, a device takes the exact square.
+"""A crop in two halves: a worker cuts bytes around the square, a device samples the exact square.
 
-Both halves together give what `SquareCrop.resample` gives, within a level or so of 255. The first
-one decodes no more than is needed, so that little travels; the second one is two batched products
-of matrices.
+Together they give what `SquareCrop.resample` gives, within about one level of 255. The first half
+decodes no more than is needed, so little data travels. The second half is two batched matrix
+products.
 """
 
 import math
@@ -21,8 +21,8 @@ from advaug.datasets.crop import SquareCrop
 
 __all__ = ["CutSample", "Cuts", "cut_square", "pack_cuts", "request_reduced", "resample_cuts"]
 
-# What is left for the device to scale down by, at least, once whole factors are taken off. Below
-# it, the box filter of those factors shows.
+# After whole factors are removed, the device still scales down by at least this much. With less,
+# the box filter of those factors would show.
 LEAST_REST = 1.5
 LARGEST_DRAFT = 8  # of JPEG
 
@@ -60,16 +60,16 @@ class Cuts(NamedTuple):
 
 
 def request_reduced(image: Image.Image, crop: SquareCrop) -> SquareCrop:
-    """Ask the decoder of an opened picture, not yet loaded, for fewer pixels where that is enough.
+    """Ask the decoder of a picture, opened but not loaded, for fewer pixels if that is enough.
 
-    JPEG decodes at a half, a quarter or an eighth of its size, and faster so; other formats don't.
+    JPEG can decode at a half, a quarter or an eighth of its size, which is faster; others cannot.
 
     Returns:
         The same square in pixels of the picture that will be decoded.
     """
     factor = min(2 ** int(math.log2(_spare_factor(crop))), LARGEST_DRAFT)
     width, height = image.size
-    # The last reduced pixels may reach beyond the picture, which shows where the square does.
+    # The last reduced pixels may extend beyond the picture, which shows where the square does too.
     inside = crop.left + crop.side <= width and crop.top + crop.side <= height
     if factor == 1 or not inside:
         return crop
@@ -122,14 +122,14 @@ def pack_cuts(samples: Sequence[CutSample]) -> Cuts:
 
 @full_precision
 def resample_cuts(canvas: Tensor, geometry: Tensor, image_size: int) -> Tensor:
-    """Take the exact squares out of a canvas: bilinear, antialiased, on any device.
+    """Sample the exact squares of a canvas: bilinear, antialiased, on any device.
 
     The filter is that of `SquareCrop.resample`: a triangle as wide as two pixels of the coarser
     grid, cut off where the cut ends.
 
     Args:
         canvas: `(B, H, W, C)` uint8, as in `Cuts`.
-        geometry: `(B, 5)`, likewise.
+        geometry: `(B, 5)`, as in `Cuts`.
         image_size: Side of the result, in pixels.
 
     Returns:
@@ -140,12 +140,12 @@ def resample_cuts(canvas: Tensor, geometry: Tensor, image_size: int) -> Tensor:
     rows = _triangles(top, side, height, canvas.shape[1], image_size)
     lines = torch.einsum("byh,bhwc->bywc", rows, canvas.to(rows.dtype) / 255)
     squares = torch.einsum("bxw,bywc->bcyx", columns, lines)
-    # Weights sum to one but for rounding.
+    # Weights sum to one except for rounding.
     return squares.clamp(0, 1).contiguous()
 
 
 def _triangles(start: Tensor, side: Tensor, extent: Tensor, length: int, number: int) -> Tensor:
-    """Weights `(B, number, length)` of a line's pixels in the pixels of its square."""
+    """Weights `(B, number, length)` of a line's pixels for the pixels of its square."""
     scale = (side / number)[:, None, None]
     steps = torch.arange(number, dtype=start.dtype, device=start.device)[:, None] + 0.5
     pixels = torch.arange(length, dtype=start.dtype, device=start.device) + 0.5

@@ -1,4 +1,4 @@
-"""Picture files: read them as RGB, find out early which are broken, and give cropped samples."""
+"""Picture files: read them as RGB, detect broken ones early, and provide cropped samples."""
 
 import os
 from collections.abc import Sequence
@@ -35,11 +35,11 @@ def read_picture(path: str | os.PathLike[str], decoding: Decoding | None = None)
 
     Args:
         path: The file.
-        decoding: What the file leaves open; by default RGB, the pixels as they are stored.
+        decoding: What the file does not settle; by default RGB, with the pixels as stored.
 
     Raises:
-        DatasetError: If the file is not a whole picture, is too large, or if its white is not
-            known; the message names it.
+        DatasetError: If the file is not a complete picture, is too large, or has an unknown white
+            level; the message names it.
     """
     decoding = decoding or Decoding()
     with opened(path, decoding) as image:
@@ -47,7 +47,7 @@ def read_picture(path: str | os.PathLike[str], decoding: Decoding | None = None)
 
 
 def picture_size(path: str | os.PathLike[str], decoding: Decoding | None = None) -> tuple[int, int]:
-    """Give (width, height) of a picture, having decoded it to the end.
+    """Return (width, height) of a picture after decoding all of it.
 
     Raises:
         DatasetError: As `read_picture`.
@@ -64,8 +64,8 @@ class AnnotatedPicture:
         landmarks: `(N, 2)`.
         box: Of the face or person.
         visible: `(N,)`, whether a landmark is annotated; None if all are.
-        occluded: `(N,)`, whether something hides a landmark; None where that is not known.
-        size: (width, height) of the file when it was checked; None where it was not.
+        occluded: `(N,)`, whether something hides a landmark; None if unknown.
+        size: (width, height) of the file when it was checked; None if it was not.
     """
 
     path: Path
@@ -77,13 +77,13 @@ class AnnotatedPicture:
 
 
 class CroppedPictures(Dataset[LandmarkSample]):
-    """Annotated pictures, each cropped to the square around its box when it is asked for.
+    """Annotated pictures, each cropped to the square around its box on access.
 
     Attributes:
         paths: The picture files, in the order of the samples.
-        scheme: What the landmarks mean, by their number; None where no face scheme has as many.
-        occluded: `(P, N)` bool, which landmarks of each sample something hides; None where the
-            dataset does not say.
+        scheme: What the landmarks mean, by their number; None if no face scheme has that many.
+        occluded: `(P, N)` bool, which landmarks of each sample something hides; None if the dataset
+            does not say.
     """
 
     def __init__(
@@ -111,15 +111,15 @@ class CroppedPictures(Dataset[LandmarkSample]):
 
         Returns:
             The sample; `visible` is False for landmarks outside the crop or not annotated.
-            `occluded` is set where the dataset says it.
+            `occluded` is set if the dataset has it.
 
         Raises:
-            DatasetError: If the file has gone or changed since the constructor read it.
+            DatasetError: If the file is gone or has changed since the constructor read it.
         """
         picture = self._pictures[index]
         whole = self.picture(index)
         pixels, landmarks = crop_sample(whole, picture.landmarks, picture.box, self._image_size)
-        # In NumPy: torch would wake its threads, which costs more than it saves on one picture.
+        # In NumPy: torch would wake its threads, which costs more than it saves for one picture.
         image = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
         occluded = None if self.occluded is None else self.occluded[index]
         return LandmarkSample(
@@ -127,7 +127,7 @@ class CroppedPictures(Dataset[LandmarkSample]):
         )
 
     def picture(self, index: int) -> Image.Image:
-        """Read the whole picture of a sample, RGB, or grey where that was asked for.
+        """Read the whole picture of a sample, in RGB, or in grey if that was requested.
 
         Raises:
             DatasetError: As for the sample.
@@ -138,7 +138,7 @@ class CroppedPictures(Dataset[LandmarkSample]):
         return whole
 
     def annotated(self, index: int) -> AnnotatedPicture:
-        """Give what is annotated in the picture of a sample, in that picture's own pixels."""
+        """Return what is annotated in the picture of a sample, in that picture's own pixels."""
         return self._pictures[index]
 
     def name(self, index: int) -> str:
@@ -146,16 +146,16 @@ class CroppedPictures(Dataset[LandmarkSample]):
         return str(self.paths[index])
 
     def crop(self, index: int) -> SquareCrop:
-        """Give the crop of a sample, whose `to_picture` maps predictions to the original."""
+        """Return the crop of a sample, whose `to_picture` maps predictions to the original."""
         return SquareCrop.from_box(self._pictures[index].box, self._image_size)
 
     def annotation(self, index: int) -> tuple[Tensor, Tensor]:
-        """Give `landmarks` and `visible` of a sample without reading its picture."""
+        """Return `landmarks` and `visible` of a sample without reading its picture."""
         picture = self._pictures[index]
         return self._seen(picture, self.crop(index).to_crop(picture.landmarks))
 
     def cut(self, index: int) -> CutSample:
-        """Read one picture and cut it around its square, which is left to the device.
+        """Read one picture and cut it around its square, which the device samples later.
 
         Returns:
             The same landmarks as those of the sample.
@@ -165,7 +165,7 @@ class CroppedPictures(Dataset[LandmarkSample]):
         """
         picture, crop = self._pictures[index], self.crop(index)
         with opened(picture.path, self._decoding) as image:
-            # Only JPEG decodes fewer pixels, and only as they lie in the file.
+            # Only JPEG decodes fewer pixels, and only in the orientation in which they are stored.
             turned = self._decoding.orientation == "exif" and orientation_of(image) != 1
             reducible = image.format in ("JPEG", "MPO") and not turned
             if reducible:
@@ -179,7 +179,7 @@ class CroppedPictures(Dataset[LandmarkSample]):
     def _seen(
         self, picture: AnnotatedPicture, landmarks: NDArray[np.float64]
     ) -> tuple[Tensor, Tensor]:
-        """Give `landmarks`, which are in the crop, and `visible` as a sample has them."""
+        """Map `landmarks`, already in the crop, and `visible` to the form of a sample."""
         # Pixel k covers k - 0.5 to k + 0.5.
         inside = ((landmarks >= -0.5) & (landmarks <= self._image_size - 0.5)).all(axis=1)
         if picture.visible is not None:
@@ -188,7 +188,7 @@ class CroppedPictures(Dataset[LandmarkSample]):
 
 
 def _stack_occluded(pictures: Sequence[AnnotatedPicture]) -> Tensor | None:
-    """Give `(P, N)`; None where a picture does not say it."""
+    """Return `(P, N)`; None if any picture lacks it."""
     known = [picture.occluded for picture in pictures if picture.occluded is not None]
     if not known or len(known) < len(pictures):
         return None

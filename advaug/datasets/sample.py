@@ -16,18 +16,18 @@ class _Sample(NamedTuple):
 class LandmarkSample(_Sample):
     """One picture with its landmarks; PyTorch's default collation makes a batch of them.
 
-    It unpacks into `image, landmarks, visible`, whatever else is known. `occluded` is an attribute
-    beside them, which the default collation leaves out; `CroppedPictures.occluded` has it for all
-    samples of a dataset.
+    It unpacks into `image, landmarks, visible`, whatever else is known. `occluded` is an additional
+    attribute, which the default collation drops; `CroppedPictures.occluded` has it for all samples
+    of a dataset.
 
     Attributes:
-        image: `(3, H, W)` float32, RGB, or `(1, H, W)`, grey, where the reader is asked for it; in
+        image: `(3, H, W)` float32, RGB, or `(1, H, W)`, grey, if the reader was asked for it; in
             `[0, 1]`.
         landmarks: `(N, 2)` float32, x then y, in pixels of `image`; 0-based, integers at pixel
             centres.
         visible: `(N,)` bool; False where a landmark is not annotated or outside the picture.
-        occluded: `(N,)` bool; True where something hides a landmark. Its position may be annotated
-            nevertheless. None where the dataset does not say.
+        occluded: `(N,)` bool; True where something hides a landmark. Its position may still be
+            annotated. None if the dataset does not say.
     """
 
     occluded: Tensor | None = None

@@ -1,4 +1,4 @@
-"""Detectors of landmarks: ordinary modules that know nothing of the adversary."""
+"""Detectors of landmarks: ordinary modules that do not depend on the adversary."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ __all__ = ["MDM", "HourglassNet", "TimmCoordinateNet", "TimmHeatmapNet"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 # any name of a module
-    """Load timm, which brings torchvision, when one of its detectors is asked for."""
+    """Load timm, which imports torchvision, only when one of its detectors is used."""
     if name in ("TimmCoordinateNet", "TimmHeatmapNet"):
         from advaug.detectors import timm_backbone
 

@@ -11,10 +11,11 @@ __all__ = ["sample_patches"]
 
 @full_precision
 def sample_patches(images: Tensor, landmarks: Tensor, patch_size: int) -> Tensor:
-    """Cut a patch out around every landmark, bilinearly; beyond its edge a picture repeats it.
+    """Cut out a patch around every landmark, bilinearly; outside the picture its edge is repeated.
 
-    Sample (i, j) of a patch lies `(j, i) - (patch_size - 1) / 2` pixels from the landmark: an odd
-    patch around an integer place, and an even one half a pixel from it, hold the pixels themselves.
+    Sample (i, j) of a patch is `(j, i) - (patch_size - 1) / 2` pixels from the landmark. So an odd
+    patch around an integer position, or an even one half a pixel from it, holds the pixels
+    themselves.
 
     Args:
         images: `(B, C, H, W)`.

@@ -22,8 +22,8 @@ class SavedModule(nn.Module):
     """A module that can be written to a file and read back.
 
     Attributes:
-        arguments: What `__init__` has to be called with to get the same architecture, in values
-            that JSON can hold. A subclass sets it.
+        arguments: The arguments of `__init__` that give the same architecture, in values that JSON
+            can hold. A subclass sets it.
     """
 
     arguments: dict[str, Any]
@@ -48,15 +48,15 @@ class SavedModule(nn.Module):
 
         Args:
             path: A file that `save` wrote.
-            map_location: The device to put the network on.
+            map_location: The device for the network.
 
         Returns:
-            The network in training mode, as a new one would be.
+            The network in training mode, like a new one.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If the file is not one of `save`, or sets an argument that `save` writes to
-                no file.
+            ValueError: If the file was not written by `save`, or sets an argument that `save` never
+                writes.
         """
         arguments, tensors = _read(Path(path), cls)
         try:
@@ -68,7 +68,7 @@ class SavedModule(nn.Module):
 
     @classmethod
     def _blank(cls, arguments: dict[str, Any]) -> Self:
-        """A network whose weights are yet to be read: no memory and no random numbers for them."""
+        """A network whose weights will be read later: no memory and no random numbers for them."""
         with torch.device("meta"):
             return cls(**arguments)
 
@@ -97,9 +97,9 @@ def _arguments(path: Path, owner: type[SavedModule], text: str | None) -> dict[s
     try:
         arguments: Any = json.loads(text or "")
     except (ValueError, RecursionError) as error:
-        raise _not_ours(path, owner, "arguments that are no json") from error
+        raise _not_ours(path, owner, "arguments that are not JSON") from error
     if not isinstance(arguments, dict):
-        raise _not_ours(path, owner, "arguments that are no dict")
+        raise _not_ours(path, owner, "arguments that are not a dict")
     forbidden = [name for name in NOT_FROM_FILES if name in arguments]
     if forbidden:
         raise _not_ours(path, owner, f"the argument {forbidden[0]!r}, which no file may set,")

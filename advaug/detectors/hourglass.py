@@ -1,6 +1,6 @@
 """The hourglass detectors HG*1 and HG*2 of the paper, in any width, depth and output stride.
 
-Newell et al.'s stacked hourglass (2016) with the paper's head: two transposed convolutions take
+Newell et al.'s stacked hourglass (2016) with the paper's head: two transposed convolutions bring
 the maps back to the size of the picture, two 1 x 1 convolutions make the heatmaps.
 """
 
@@ -19,18 +19,19 @@ class HourglassNet(SavedModule):
     """Predict one heatmap per landmark with one or more hourglasses.
 
     `HourglassNet(68)` is HG*1 (3.78 M parameters), `HourglassNet(68, stacks=2)` is HG*2 (7.30 M).
-    Normalisation comes before the activations, as in Newell's code. Each stack has its own head;
-    the next one takes the features so far, those of the stack and its heatmaps, averaged down to
+    Normalisation comes before the activations, as in Newell's code. Each stack has its own head.
+    The next stack gets the features so far, those of this stack and its heatmaps, averaged down to
     the stride of the hourglass.
 
-    Where we differ: the paper's text leaves out the residual and the 1 x 1 convolution that
-    Newell puts behind every hourglass; `post=False` leaves them out as well.
+    Where we differ: the paper's text does not mention the residual and the 1 x 1 convolution that
+    Newell puts behind every hourglass; `post=False` leaves them out.
 
     Args:
         num_landmarks: N, the number of heatmaps.
         stacks: How many hourglasses follow each other.
-        width: Channels of the hourglass; divisible by 8. The stem has a quarter and a half of it.
-        depth: How often an hourglass halves the picture.
+        width: Channels of the hourglass; divisible by 8. The stem has a quarter and then half of
+            it.
+        depth: How many times an hourglass halves the picture.
         out_stride: Pixels of the picture per pixel of the heatmaps: 1 (the paper), 2, or 4, which
             has no transposed convolutions and is by far the cheapest.
         post: Whether a residual and a 1 x 1 convolution follow each hourglass.
@@ -85,7 +86,7 @@ class HourglassNet(SavedModule):
         """Return the heatmaps of `images`, or those of every stack.
 
         Raises:
-            ShapeError: If `images` has another shape than the class asks for.
+            ShapeError: If `images` has another shape than the class requires.
         """
         check_rgb(images)
         check_divisible(images, self.size_divisor)
@@ -101,7 +102,7 @@ class HourglassNet(SavedModule):
 
 
 class _Residual(nn.Module):
-    """Pre-activation bottleneck: 1 x 1, 3 x 3, 1 x 1, and a sum with nothing behind it."""
+    """Pre-activation bottleneck: 1 x 1, 3 x 3, 1 x 1, and a sum with no activation after it."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -145,7 +146,7 @@ class _Merge(nn.Module):
 
 
 def _normalised(layer: nn.Conv2d | nn.ConvTranspose2d) -> list[nn.Module]:
-    """Follow a layer that has no bias by BatchNorm and ReLU."""
+    """A layer without bias, followed by BatchNorm and ReLU."""
     return [layer, nn.BatchNorm2d(layer.out_channels), nn.ReLU()]
 
 
@@ -179,8 +180,8 @@ def _head(width: int, num_landmarks: int, out_stride: int) -> nn.Sequential:
         channels, stride = num_landmarks, stride // 2
     layers += _normalised(nn.Conv2d(channels, num_landmarks, 1, bias=False))
     last = nn.Conv2d(num_landmarks, num_landmarks, 1)
-    # Targets are zero nearly everywhere, and the loss sums over pixels: with PyTorch's own start it
-    # is 30 to 80 times that of blank maps, and a hundred steps go by until it is not.
+    # Targets are zero nearly everywhere, and the loss sums over pixels. With PyTorch's own start it
+    # is 30 to 80 times that of blank maps, and it takes a hundred steps until it is not.
     nn.init.normal_(last.weight, std=0.001)
     nn.init.zeros_(last.bias)  # pyright: ignore[reportArgumentType]
     return nn.Sequential(*layers, last)

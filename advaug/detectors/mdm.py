@@ -1,7 +1,7 @@
 """The Mnemonic Descent Method (Trigeorgis et al., CVPR 2016), differentiable down to the pixels.
 
-A face shape descends from the mean shape to the landmarks in a few recurrent steps; each step sees
-patches of the picture around the places where the step before has put them.
+A face shape descends from the mean shape to the landmarks in a few recurrent steps. Each step sees
+patches of the picture around the positions that the step before predicted.
 """
 
 import math
@@ -20,10 +20,10 @@ from advaug.errors import ShapeError
 
 __all__ = ["MDM"]
 
-MIN_PATCH_SIZE = 10  # of a smaller patch nothing is left behind two convolutions and two poolings
-CENTRE_JITTER, SIZE_JITTER = 0.03, 0.06  # as far as a face detector's boxes differ from each other
-OFFSET_UNIT = 1 / 16  # of the box's diagonal: what a 1 of the last layer moves a landmark by
-FEATURES_IN_FULL = 4096  # beyond these, features share what that many would have in the sum
+MIN_PATCH_SIZE = 10  # two convolutions and two poolings leave nothing of a smaller patch
+CENTRE_JITTER, SIZE_JITTER = 0.03, 0.06  # about how much a face detector's boxes vary
+OFFSET_UNIT = 1 / 16  # of the box's diagonal: how far an output of 1 moves a landmark
+FEATURES_IN_FULL = 4096  # more features are scaled down to the sum of this many
 
 Box = tuple[float, float, float, float]
 
@@ -31,39 +31,39 @@ Box = tuple[float, float, float, float]
 class MDM(SavedModule):
     """Predict landmarks with a recurrent network that looks at patches around its last guess.
 
-    `MDM(mean_shape)` has the published size, 80,558,632 parameters for 68 landmarks, nearly all of
-    them in the layer that joins the patches. A small one has, say, `hidden=64, patch_size=12,
-    reduce=8`.
+    `MDM(mean_shape)` has the published size, 80,558,632 parameters for 68 landmarks. Nearly all of
+    them are in the layer that joins the patches. A small one has, for example,
+    `hidden=64, patch_size=12, reduce=8`.
 
     The mean shape is moved and scaled so that its box gets the centre and the diagonal of the
-    face's box; without boxes the whole picture is that box. In training every box is moved a little
+    face's box; without boxes that is the whole picture. In training every box is moved a little
     (centre by 3 % of the side, size by 6 %, standard deviations), as a face detector would, with
     random numbers from PyTorch's global generator.
 
-    Patches have a fixed size in pixels, so faces should come about as large as in training.
+    Patches have a fixed size in pixels, so faces should be about as large as in training.
 
     Where we differ: patches are sampled bilinearly, so that a loss has a gradient at the picture;
-    the original rounds to whole pixels and has none. The boxes' spread is fixed instead of fitted
-    to a training set. Three things make small networks learn within hundreds of steps of Adam, and
-    change no more than where training starts and how far a step goes: weights that keep the size
-    of the signal (the original's all have a standard deviation of 0.01), offsets in sixteenths of
-    the box's diagonal (the original's are pixels), and, where the patches have more than 4096
-    features, a share for each of them in the sum that makes the state, since a step on the sum of
-    156,672 would saturate it. `docs/detectors.md` has the measurement.
+    the original rounds to whole pixels and has none. The boxes' spread is fixed, not fitted to a
+    training set. Three changes let small networks learn within hundreds of steps of Adam; they
+    affect only where training starts and how far a step goes. Weights keep the size of the signal
+    (the original's all have a standard deviation of 0.01). Offsets are in sixteenths of the box's
+    diagonal (the original's are pixels). If the patches have more than 4096 features, the sum that
+    makes the state is scaled down, because a step on the sum of 156,672 would saturate it.
+    `docs/detectors.md` has the measurement.
 
     Args:
         mean_shape: `(N, 2)`, x then y, in any unit: the mean of the training landmarks.
         mean_box: x_min, y_min, x_max, y_max of the face box that belongs to `mean_shape`, in the
-            same unit; for the mean shape of square pictures whose pixels are the unit,
+            same unit. For the mean shape of square pictures in pixels this is
             `(-0.5, -0.5, side - 0.5, side - 0.5)`. None for the tight box of the mean shape.
-        hidden: Size of the state that is handed from step to step.
+        hidden: Size of the state that is passed from step to step.
         patch_size: Side of a patch in pixels of the picture, at least 10.
-        steps: How often the network looks; all steps share their weights.
-        reduce: To how many channels a 1 x 1 convolution brings the 64 of every patch before they
-            are joined; None, as published, has no such layer.
+        steps: How many times the network looks; all steps share their weights.
+        reduce: Number of channels to which a 1 x 1 convolution reduces the 64 of every patch before
+            they are joined; None, as published, has no such layer.
         jitter: Whether boxes are moved in training.
-        coordinate_gradient: Whether gradients also flow through the places of the patches, from
-            step to step. The original has none.
+        coordinate_gradient: Whether gradients also flow through the positions of the patches, from
+            step to step. In the original they do not.
 
     Raises:
         ShapeError: If `mean_shape` is not `(N, 2)`.
@@ -131,7 +131,7 @@ class MDM(SavedModule):
         """Return the landmarks after every step.
 
         Raises:
-            ShapeError: If `images` or `boxes` have another shape than the class asks for.
+            ShapeError: If `images` or `boxes` have another shape than the class requires.
             ValueError: If a box is empty or not finite.
         """
         check_rgb(images)
@@ -162,7 +162,7 @@ class MDM(SavedModule):
                 f"{tuple(boxes.shape)}. Give x_min, y_min, x_max, y_max for every picture."
             )
             raise ShapeError(msg)
-        # Half precision would not do: at 256 pixels its steps are as large as the errors.
+        # Half precision is not enough: at 256 pixels its steps are as large as the errors.
         boxes = boxes.to(images.device, widen(images).dtype)
         low, high = boxes[:, :2], boxes[:, 2:]
         centre, diagonal = (low + high) / 2, (high - low).norm(dim=1, keepdim=True)
@@ -190,7 +190,7 @@ class MDM(SavedModule):
 
 
 class _PatchNet(nn.Module):
-    """What one patch looks like, on two scales: 32 channels each of its centre and of all of it."""
+    """What one patch looks like, at two scales: 32 channels each for its centre and the whole."""
 
     def __init__(self, reduce: int | None) -> None:
         super().__init__()
@@ -227,7 +227,7 @@ def _checked_shape(mean_shape: ArrayLike | Tensor) -> Tensor:
     if not bool(shape.isfinite().all()):
         msg = (
             "`mean_shape` must be finite, but got NaN or infinity. "
-            "Average the landmarks that are visible alone."
+            "Average only the visible landmarks."
         )
         raise ValueError(msg)
     return shape
@@ -254,7 +254,7 @@ def _check_boxes(boxes: Tensor, name: str, fix: str) -> None:
     """Raise where one of `boxes`, `(B, 4)`, is empty or not finite."""
     sides = boxes[:, 2:] - boxes[:, :2]
     diagonal = sides.norm(dim=1)
-    # NaN fails every comparison, so it is refused here as well.
+    # NaN fails every comparison, so it is refused here too.
     good = (sides >= 0).all(dim=1) & (diagonal > 0) & (diagonal < math.inf)
     if not bool(good.all()):
         msg = (
@@ -265,7 +265,7 @@ def _check_boxes(boxes: Tensor, name: str, fix: str) -> None:
 
 
 def _whole_picture(images: Tensor) -> Tensor:
-    """The box of all of a picture, edge to edge, for each: `(B, 4)`, in float32 or wider."""
+    """The box of each whole picture, edge to edge: `(B, 4)`, in float32 or wider."""
     height, width = images.shape[2:]
     box = vector((-0.5, -0.5, width - 0.5, height - 0.5), widen(images[:1]))
     return box.expand(len(images), 4)

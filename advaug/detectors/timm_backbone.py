@@ -1,6 +1,6 @@
 """Any backbone of timm under a light head: heatmaps, or coordinates by a soft-argmax.
 
-The only file that imports timm, which brings torchvision along.
+The only file that imports timm, which loads torchvision.
 """
 
 import difflib
@@ -30,37 +30,37 @@ _GROUPS = 8  # of the head's GroupNorm
 class TimmHeatmapNet(SavedModule):
     """Predict one heatmap per landmark with a backbone of timm.
 
-    The head projects the backbone's features to `width` channels where they are small, resizes
-    them bilinearly, adds them up and reads them with a 3 x 3 and a 1 x 1 convolution. Resizing
-    serves features of any stride, those of a ViT as well as those of a ResNet, and adds no weights;
-    the transposed convolutions of Xiao et al. (ECCV 2018) need one layer a doubling, which for 256
-    channels is more than a small backbone. The head normalises each sample alone (GroupNorm), so
-    that backbones without BatchNorm stay without it.
+    The head projects the backbone's features to `width` channels at their small size, resizes them
+    bilinearly, adds them up and reads them with a 3 x 3 and a 1 x 1 convolution. Resizing works for
+    features of any stride, those of a ViT and those of a ResNet, and adds no weights. The
+    transposed convolutions of Xiao et al. (ECCV 2018) need one layer per doubling; with 256
+    channels these are larger than a small backbone. The head normalises each sample separately
+    (GroupNorm), so that backbones without BatchNorm stay without it.
 
-    The detector takes pictures that are normalised as its backbone was trained: `detector.pixels`
-    says how, `detector.pixels.from_unit(images)` does it, and the adversary is told by
-    `SampleAdaptiveAdversary(task, pixels=detector.pixels)`.
+    The detector expects pictures that are normalised as its backbone was trained: `detector.pixels`
+    says how, `detector.pixels.from_unit(images)` does it, and
+    `SampleAdaptiveAdversary(task, pixels=detector.pixels)` tells the adversary.
 
     Args:
         backbone: A name of timm, such as "resnet18" or "vit_small_patch16_224.dino".
         num_landmarks: N, the number of heatmaps.
-        pretrained: True loads the backbone's weights by timm's own mechanism, from its cache or
-            the network; a path loads them from a file of timm's, safetensors or one of PyTorch's
-            that holds tensors and nothing that would run.
+        pretrained: True loads the backbone's weights by timm's own mechanism, from its cache or the
+            network. A path loads them from one of timm's files, in safetensors or in PyTorch's
+            format with nothing but tensors in it, so that no code runs.
         width: Channels of the head; divisible by 8.
         out_stride: Pixels of the picture per pixel of the heatmaps.
         image_size: Side of the pictures, for backbones that are built for one size, such as a ViT;
-            by default the size that timm gives them. Position embeddings of pretrained weights are
+            by default the size that timm uses. Position embeddings of pretrained weights are
             resampled.
 
     Attributes:
-        pixels: How the detector wants its pictures: mean and std of the backbone.
+        pixels: How the detector expects its pictures: mean and std of the backbone.
         size_divisor: What height and width of the pictures must be divisible by.
 
     Raises:
-        ValueError: If timm has no such backbone (the message names the closest ones), if it cannot
-            give features, or if an argument is out of its range.
-        OSError: If pretrained weights cannot be had; the message names the ways out.
+        ValueError: If timm has no such backbone (the message names the closest ones), if it has no
+            feature maps, or if an argument is out of its range.
+        OSError: If pretrained weights are unavailable; the message names the ways out.
         ValueError: If a file of weights holds anything but tensors.
 
     Shape:
@@ -113,7 +113,7 @@ class TimmHeatmapNet(SavedModule):
         # A backbone of a fixed size knows what it divides that by.
         coarsest = 1 if self.fixed_size else max(strides)
         self.size_divisor = math.lcm(coarsest, out_stride)
-        # What is finer than the output adds cost, not detail.
+        # Anything finer than the output adds cost, not detail.
         self.used = [index for index, stride in enumerate(strides) if stride >= out_stride]
         channels: list[int] = info.channels()
         self.head = _Head([channels[index] for index in self.used], width, num_landmarks)
@@ -125,7 +125,7 @@ class TimmHeatmapNet(SavedModule):
         """Return the heatmaps of `images`, which are normalised as `pixels` says.
 
         Raises:
-            ShapeError: If `images` has another shape than the class asks for.
+            ShapeError: If `images` has another shape than the class requires.
         """
         self._check(images)
         features = self.backbone(images)
@@ -157,10 +157,9 @@ class TimmCoordinateNet(TimmHeatmapNet):
     """Predict landmark coordinates with a backbone of timm, by a soft-argmax.
 
     Each map of a `TimmHeatmapNet` is turned into a distribution over its pixels, whose mean is the
-    landmark (Nibali et al., 2018). It knows where it looks, as a regression from a pooled vector
-    does not, so that it learns from few pictures, and it works at any size. No landmark is given
-    outside the centres of the outermost pixels of the maps, `(out_stride - 1) / 2` pixels inside
-    the picture's own.
+    landmark (Nibali et al., 2018). Unlike a regression from a pooled vector it keeps positions, so
+    it learns from few pictures and works at any size. No landmark can lie outside the centres of
+    the outermost pixels of the maps, `(out_stride - 1) / 2` pixels inside those of the picture.
 
     Arguments, attributes and errors are those of `TimmHeatmapNet`.
 
@@ -177,7 +176,7 @@ class TimmCoordinateNet(TimmHeatmapNet):
         """Return the landmarks of `images`, which are normalised as `pixels` says.
 
         Raises:
-            ShapeError: If `images` has another shape than the class asks for.
+            ShapeError: If `images` has another shape than the class requires.
         """
         scores = super().forward(images)
         return _expected_landmarks(scores, (images.shape[-2], images.shape[-1]))
@@ -216,13 +215,13 @@ def _expected_landmarks(scores: Tensor, image_size: tuple[int, int]) -> Tensor:
 
 
 def _fixed_size(backbone: str, image_size: int | None) -> int | None:
-    """Side of the pictures that a backbone is built for, or None if it takes any."""
+    """Side of the pictures that a backbone is built for, or None if it accepts any."""
     _check_known(backbone)
     config = timm.get_pretrained_cfg(backbone)
     if config is None or not config.fixed_input_size:
         if image_size is not None:
             msg = (
-                f"`image_size` must be left out for {backbone}, which takes pictures of any size, "
+                f"`image_size` must be left out for {backbone}, which accepts any size, "
                 f"but got {image_size}."
             )
             raise ValueError(msg)
@@ -244,7 +243,7 @@ def _check_known(backbone: str) -> None:
 def _create(
     backbone: str, fixed_size: int | None, pretrained: bool | str | os.PathLike[str]
 ) -> nn.Module:
-    """The backbone, giving features, with its pretrained weights where they are asked for."""
+    """The backbone with feature outputs, and with pretrained weights if requested."""
     overlay = None
     if not isinstance(pretrained, bool):
         overlay = {"state_dict": _read_weights(os.fspath(pretrained))}
@@ -267,7 +266,7 @@ def _create(
 
 
 def _read_weights(path: str) -> dict[str, Tensor]:
-    """Read a file of timm's. Older versions of timm let it run code: here it never may."""
+    """Read one of timm's files. Older versions of timm let it run code; here it never may."""
     if not os.path.isfile(path):
         msg = f"`pretrained` must be True, False or a file of weights, but got {path!r}."
         raise FileNotFoundError(msg)

@@ -1,4 +1,4 @@
-"""Batches that become smaller when the memory does not hold them."""
+"""Batches that shrink when memory does not hold them."""
 
 from collections.abc import Callable
 
@@ -16,11 +16,11 @@ class Batches:
     """Work on pictures batch by batch; a batch that does not fit in memory is halved.
 
     Args:
-        size: Pictures at a time, to begin with.
+        size: Pictures at a time, initially.
         say: Called with one line each time that the size is halved.
 
     Attributes:
-        size: Pictures at a time, as it is now.
+        size: Current number of pictures at a time.
     """
 
     def __init__(self, size: int, say: Callable[[str], None]) -> None:
@@ -28,7 +28,7 @@ class Batches:
         self._say = say
 
     def map(self, work: Callable[[slice], Tensor], count: int) -> Tensor:
-        """Give the results for `count` pictures, one behind the other.
+        """Return the results for `count` pictures, one after the other.
 
         Args:
             work: From a slice of the pictures to their results.
@@ -49,13 +49,13 @@ class Batches:
         return torch.cat(parts)
 
     def _try(self, work: Callable[[slice], Tensor], part: slice) -> Tensor | None:
-        """The results of a batch, or None where it did not fit."""
+        """The results of a batch, or None if it did not fit."""
         try:
             return work(part)
         except Exception as error:  # each library has its own class for this
             if not _is_out_of_memory(error):
                 raise
-        # Out of the `except`, where the traceback no longer holds what the batch has allocated.
+        # Outside the `except`, where the traceback no longer holds what the batch has allocated.
         return None
 
     def _halve(self) -> None:

@@ -1,7 +1,7 @@
-"""Charts as SVG that takes its colours from the page: curves, scattered errors, a face of errors.
+"""Charts as SVG with the page's colours: curves, scattered errors, a face of errors.
 
-Drawn here and not by matplotlib, whose colours would be fixed: a page shows them light or dark, its
-text stays text, and nothing has to be installed.
+Drawn here and not by matplotlib, whose colours would be fixed. This way a page shows them light or
+dark, their text stays text, and nothing has to be installed.
 """
 
 import math
@@ -24,7 +24,7 @@ def curve_chart(curves: Mapping[str, Points], *, label: str, x_end: float, thres
 
     Args:
         curves: Points of each, by its name, in percent.
-        label: What the chart shows, for whoever cannot see it.
+        label: What the chart shows, for screen readers.
         x_end: Where the x axis ends.
         threshold: In percent; a line shows it.
     """
@@ -38,11 +38,11 @@ def curve_chart(curves: Mapping[str, Points], *, label: str, x_end: float, thres
 
 
 def scatter_chart(groups: Mapping[str, Points], *, label: str, threshold: float) -> str:
-    """Draw one dot a picture: its number to the right, its error upwards on a logarithmic axis.
+    """Draw one dot per picture: its number to the right, its error upwards on a logarithmic axis.
 
     Args:
         groups: Number and error in percent of each picture, by the name of its group.
-        label: What the chart shows, for whoever cannot see it.
+        label: What the chart shows, for screen readers.
         threshold: In percent; a line shows it.
     """
     errors = [max(error, 0.01) for points in groups.values() for _, error in points]
@@ -73,14 +73,14 @@ def face_chart(
     *,
     label: str,
 ) -> str:
-    """Draw every landmark at its mean place, as a disc whose radius grows with its error.
+    """Draw every landmark at its mean position, as a disc whose radius grows with its error.
 
     Args:
-        places: x and y of each, in any unit; None where it is nowhere visible.
+        places: x and y of each, in any unit; None if it is visible in no picture.
         errors: In percent.
-        names: What a pointer on a disc is told.
-        groups: Which colour each has.
-        label: What the chart shows, for whoever cannot see it.
+        names: What a disc shows under the pointer.
+        groups: Colour number of each.
+        label: What the chart shows, for screen readers.
     """
     shown = [place for place in places if place is not None]
     worst = max([error for error in errors if error is not None], default=1) or 1

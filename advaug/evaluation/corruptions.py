@@ -27,7 +27,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class CorruptionErrors:
-    """The errors of one detector on the benchmark, and under the plain conditions beside it.
+    """The errors of one detector on the benchmark, and under the plain conditions.
 
     Attributes:
         conditions: By name, "clean" among them.
@@ -49,7 +49,7 @@ class CorruptionErrors:
 
         Returns:
             - "corrupted": mean corrupted NME, the mean over the kinds of their means, a fraction
-            - "ratio": "corrupted" by the clean NME; 1 for a detector that nothing disturbs
+            - "ratio": "corrupted" divided by the clean NME; 1 for a detector that nothing disturbs
             - "worst": the worst kind's mean NME, and "worst_kind" its name
         """
         kinds = self.by_kind()
@@ -82,16 +82,16 @@ def evaluate_corruptions(
     Args:
         detector: On the device of the pictures.
         decode: From the detector's output and `(height, width)` to landmarks in pixels.
-        images: Crops of faces, `(B, 3, H, W)` in `[0, 1]`; their numbers seed what is random.
+        images: Crops of faces, `(B, 3, H, W)` in `[0, 1]`; their numbers seed everything random.
         landmarks: `(B, N, 2)` in pixels.
         visible: `(B, N)` bool.
         normalizer: Of the NME.
         group: `"akin"`, the twenty kinds of `CORRUPTIONS`, many of which resemble what this library
             trains on, or `"unlike"`, those of `UNLIKE`, which nothing in it resembles. Report the
-            two apart.
+            two separately.
         kinds: Names of the group's; None for all, without those for faces if N is not 68.
-        severities: From 1 to 5. Numbers to compare with others' need all; `(1, 3, 5)` takes less
-            time.
+        severities: From 1 to 5. Numbers that are compared with others' require all; `(1, 3, 5)` is
+            faster.
         conditions: What else to measure, by name; "clean" must be among them.
         batch_size: Pictures at a time.
 
@@ -123,7 +123,7 @@ def evaluate_corruptions(
 
 
 def kinds_for(num_landmarks: int, group: str = "akin") -> list[str]:
-    """All kinds of a group, without those for faces where a face has not 68 landmarks.
+    """All kinds of a group, without those for faces if there are not 68 landmarks.
 
     Raises:
         ValueError: If there is no such group.

@@ -41,7 +41,7 @@ CONDITIONS: Mapping[str, Condition] = {
     "occluded": _occluded,
 }
 """From pictures `(B, 3, H, W)`, landmarks `(B, N, 2)` and the pictures' numbers `(B,)`, which seed
-whatever is random, to changed pictures. Landmarks stay as they are."""
+everything random, to changed pictures. Landmarks do not change."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Errors:
     """The errors of one detector under one condition.
 
     Attributes:
-        values: NME of each picture, a fraction, `(B,)` on the CPU; NaN where none is visible.
+        values: NME of each picture, a fraction, `(B,)` on the CPU; NaN if no landmark is visible.
         threshold: Of failure rate and AUC.
-        apart: The same over some of the landmarks, by name: "visible" and "occluded" where it is
-            known which are; NaN where a picture has none of them.
+        apart: The same over some of the landmarks, by name: "visible" and "occluded" if the set
+            knows which are; NaN if a picture has none of them.
     """
 
     values: Tensor
@@ -73,7 +73,7 @@ class Errors:
 def predict(detector: nn.Module, decode: Decode, images: Tensor, *, batch_size: int = 64) -> Tensor:
     """Landmarks `(B, N, 2)` in pixels for pictures `(B, 3, H, W)`, in evaluation mode.
 
-    The detector's modes are as before afterwards.
+    The detector's modes are restored afterwards.
     """
     size = (images.shape[-2], images.shape[-1])
     modes = {module: module.training for module in detector.modules()}
@@ -142,8 +142,8 @@ def evaluate(
         landmarks: `(B, N, 2)` in pixels.
         visible: `(B, N)` bool.
         normalizer: Of the NME.
-        occluded: `(B, N)` bool, which landmarks something covers: they are measured apart as well.
-            None where that is not known.
+        occluded: `(B, N)` bool, which landmarks something covers; these are also measured
+            separately. None if unknown.
         conditions: By name.
         batch_size: Pictures at a time.
     """

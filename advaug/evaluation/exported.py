@@ -18,20 +18,20 @@ UNCHANGED = PixelSpec()
 def load_onnx(
     path: str | os.PathLike[str], device: torch.device | str, *, pixels: PixelSpec = UNCHANGED
 ) -> LoadedDetector:
-    """Load an exported detector. Needs onnxruntime, which the extra `onnx` brings.
+    """Load an exported detector. Requires onnxruntime, which the extra `onnx` installs.
 
     Its first input is pictures `(B, 3, H, W)`, its last output heatmaps `(B, N, h, w)` or
     coordinates `(B, N, 2)` in pixels.
 
     Args:
         path: An ONNX file.
-        device: Where it runs, if onnxruntime can; else it runs on the CPU.
-        pixels: How it wants its pictures.
+        device: Where it runs if onnxruntime can use it; otherwise it runs on the CPU.
+        pixels: How it expects its pictures.
 
     Raises:
         ImportError: If onnxruntime is missing.
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no ONNX model, or takes no pictures.
+        ValueError: If the file is not an ONNX model, or does not accept pictures.
     """
     path = Path(path)
     data = path.read_bytes()
@@ -39,7 +39,7 @@ def load_onnx(
     _, _, height, width = module.input_shape
     if height != width:
         msg = (
-            f"`--onnx` {path} must take square pictures, but got {height} x {width}. Export it "
+            f"`--onnx` {path} must accept square pictures, but got {height} x {width}. Export it "
             "with a square input."
         )
         raise ValueError(msg)
@@ -54,7 +54,7 @@ def load_onnx(
 
 
 class _OnnxModule(nn.Module):
-    """An ONNX file that is called as the module it was exported from."""
+    """An ONNX file that is called like the module it was exported from."""
 
     def __init__(self, path: Path, device: torch.device) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class _OnnxModule(nn.Module):
         first = self.session.get_inputs()[0]
         if len(first.shape) != 4:
             msg = (
-                f"`--onnx` {path} must take pictures (B, 3, H, W), but got an input of shape "
+                f"`--onnx` {path} must accept pictures (B, 3, H, W), but got an input of shape "
                 f"{first.shape}. Export a detector of pictures."
             )
             raise ValueError(msg)
@@ -71,7 +71,7 @@ class _OnnxModule(nn.Module):
         self.input_shape = [side if isinstance(side, int) else None for side in first.shape]
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return all outputs, also of a file that was exported for one batch size."""
+        """Return all outputs, even of a file that was exported for one batch size."""
         fixed = self.input_shape[0] or len(images)
         parts = [self._run(part, fixed) for part in images.float().cpu().split(fixed)]
         return [torch.cat(part).to(images.device) for part in zip(*parts, strict=True)]

@@ -1,12 +1,12 @@
-"""Which real test pictures are hard, by rules that look at no detector under test.
+"""Which real test pictures are hard, by rules that use no detector under test.
 
-Rendered hardness is what a program thinks of. These subsets are of the pictures themselves: heads
-turned far to the side, pictures of low quality, and the pictures that a committee of detectors
-finds hardest, which are trained plainly and under other seeds than those under test. A subset is a
-mask over the test pictures, so every detector is measured on the same ones.
+Rendered hardness is limited to what a program can invent. These subsets depend on the pictures
+themselves: heads turned far to the side, pictures of low quality, and the pictures that a committee
+of detectors finds hardest. The committee is trained plainly, with other seeds than those under
+test. A subset is a mask over the test pictures, so every detector is measured on the same ones.
 
-Errors on turned heads should be divided by the size of the box: the distance between the eyes
-shrinks as a head turns, and the inter-ocular error grows with nothing having become worse.
+Errors on turned heads should be divided by the size of the box. The distance between the eyes
+shrinks as a head turns, so the inter-ocular error grows although nothing has become worse.
 """
 
 import math
@@ -33,16 +33,16 @@ CELL = 8  # pixels, of JPEG
 
 
 def turn_of_head(landmarks: Tensor) -> Tensor:
-    """How far a head is turned to the side, whatever its tilt and size.
+    """How far a head is turned to the side, independent of its tilt and size.
 
-    The place of the tip of the nose between the outer corners of the eyes, measured along the line
-    through them.
+    The position of the tip of the nose between the outer corners of the eyes, measured along the
+    line through them.
 
     Args:
         landmarks: `(B, 68, 2)`, x then y, in any unit.
 
     Returns:
-        `(B,)`: 0 for a frontal face, 1 where the tip is level with a corner, more beyond it.
+        `(B,)`: 0 for a frontal face, 1 if the tip is level with a corner, more beyond it.
 
     Raises:
         ShapeError: If these are not 68 landmarks.
@@ -63,7 +63,7 @@ def turn_of_head(landmarks: Tensor) -> Tensor:
 def sharpness(images: Tensor) -> Tensor:
     """Standard deviation of the Laplacian of the grey pictures; small for blurred ones.
 
-    Compare crops of one size only: a small original that was scaled up is blurred as well.
+    Compare crops of one size only: a small original that was scaled up is blurred too.
 
     Args:
         images: `(B, 3, H, W)` in `[0, 1]`.
@@ -81,7 +81,7 @@ def blockiness(image: Tensor) -> float:
     """How much steeper a picture is across the borders of JPEG's 8 x 8 blocks than elsewhere.
 
     Args:
-        image: `(3, H, W)` in `[0, 1]`, as its file has it: neither scaled nor cropped.
+        image: `(3, H, W)` in `[0, 1]`, as in its file: neither scaled nor cropped.
 
     Returns:
         Ratio of the mean steps; about 1 without visible blocks. 1 for a picture that is smaller
@@ -101,29 +101,29 @@ def blockiness(image: Tensor) -> float:
 
 
 def large_pose(landmarks: Tensor, *, share: float = 0.2) -> Tensor:
-    """The share of the faces whose heads are turned farthest, `(B,)` bool.
+    """The given share of the faces, those whose heads are turned farthest, `(B,)` bool.
 
     Args:
         landmarks: `(B, 68, 2)`.
-        share: Part of the pictures.
+        share: Fraction of the pictures.
     """
     return _highest(turn_of_head(landmarks), share)
 
 
 def low_quality(sides: Tensor, sharp: Tensor, blocks: Tensor, *, share: float = 0.2) -> Tensor:
-    """The share of the pictures that are small, blurred and compressed, `(B,)` bool.
+    """The given share of the pictures, the small, blurred and compressed ones, `(B,)` bool.
 
-    Each of the three gives every picture a rank; the sum of the ranks counts.
+    Each of the three measures ranks every picture; the sum of the ranks decides.
 
     Args:
-        sides: `(B,)`: side of the face in pixels of the file. NaN where it is not known: then it
-            counts as of middling size.
+        sides: `(B,)`: side of the face in pixels of the file. NaN if unknown, which counts as
+            medium size.
         sharp: `(B,)`: `sharpness` of the crops.
         blocks: `(B,)`: `blockiness` of the files.
-        share: Part of the pictures.
+        share: Fraction of the pictures.
 
     Raises:
-        ShapeError: If the three are not of one length.
+        ShapeError: If the three differ in length.
     """
     if not sides.shape == sharp.shape == blocks.shape or sides.ndim != 1:
         msg = (
@@ -136,15 +136,15 @@ def low_quality(sides: Tensor, sharp: Tensor, blocks: Tensor, *, share: float = 
 
 
 def hardest(errors: Tensor, *, share: float = 0.1) -> Tensor:
-    """The share of the pictures that a committee of detectors finds hardest, `(B,)` bool.
+    """The given share of the pictures, those a committee of detectors finds hardest, `(B,)` bool.
 
-    The mean of each picture's rank among the members' errors counts, so that no member outweighs
+    The mean of each picture's rank among the members' errors decides, so that no member outweighs
     the others.
 
     Args:
-        errors: `(K, B)`: of each member on every picture, NaN where it cannot be measured. Members
+        errors: `(K, B)`: of each member on every picture, NaN if it cannot be measured. Members
             are trained plainly, with seeds that no detector under test has.
-        share: Part of the pictures.
+        share: Fraction of the pictures.
     """
     require_axes("errors", errors, "(K, B)")
     ranks = torch.stack([_ranks(row.nan_to_num(-math.inf)) for row in errors])

@@ -1,4 +1,4 @@
-"""An evaluation as one HTML page with its pictures inside, which needs no network."""
+"""An evaluation as one HTML page that contains its pictures and requires no network."""
 
 import base64
 import io
@@ -41,8 +41,8 @@ class WorstPicture:
         error: Its NME, a fraction.
         source: The picture as a `data:` address.
         side: Its width and height in pixels.
-        pairs: x and y of each visible landmark, where it is and where the detector puts it.
-        occluded: Of these, which ones something covers.
+        pairs: x and y of each visible landmark, the true one and the detector's.
+        occluded: Which of these something covers.
     """
 
     name: str
@@ -54,7 +54,7 @@ class WorstPicture:
 
 
 def write_html(evaluation: Evaluation, path: Path, *, worst: int = 12) -> None:
-    """Write the report; the file has its name only when it is whole. Needs jinja2.
+    """Write the report; the file gets its name only when it is complete. Requires jinja2.
 
     Args:
         evaluation: What it reports on.
@@ -77,7 +77,7 @@ def write_html(evaluation: Evaluation, path: Path, *, worst: int = 12) -> None:
 
 
 def _content(evaluation: Evaluation, worst: int) -> dict[str, Any]:
-    """What the template names."""
+    """The variables of the template."""
     plain = [name for name in evaluation.predictions.found if "/" not in name]
     main = max(evaluation.summaries, key=lambda name: evaluation.summaries[name].pictures)
     scheme = evaluation.found_set.scheme
@@ -165,7 +165,7 @@ def _face(
 
 
 def _heat(summary: SubsetSummary) -> float:
-    """The largest mean of Landmark-C, a fraction, which has the full colour; 0 without any."""
+    """The largest mean of Landmark-C, a fraction, which gets the full colour; 0 without any."""
     kinds = {} if summary.landmark_c is None else summary.landmark_c["kinds"]
     return max((value for levels in kinds.values() for value in levels.values()), default=0.0)
 
@@ -180,7 +180,7 @@ def _worst(evaluation: Evaluation, condition: str, count: int) -> list[WorstPict
 
 
 def _picture(evaluation: Evaluation, condition: str, index: int, error: float) -> WorstPicture:
-    """Read a picture again, and change it as it was when it was measured."""
+    """Read a picture again, and change it exactly as when it was measured."""
     predictions = evaluation.predictions
     pictures = collate([evaluation.found_set.dataset[index]])
     number = torch.tensor([index])

@@ -1,6 +1,6 @@
-"""A detector to be measured, wherever it comes from: our weights, anybody's function, an ONNX file.
+"""A detector to be measured, from any source: our weights, a user's function, an ONNX file.
 
-Whatever it is, it becomes a module, a way to read its output, and what its pictures must be like.
+In every case it becomes a module, a way to read its output, and a description of its pictures.
 """
 
 import hashlib
@@ -29,15 +29,15 @@ READINGS = ("auto", "heatmaps", "coordinates")
 
 @dataclass(frozen=True)
 class LoadedDetector:
-    """A detector and what has to be known to measure it.
+    """A detector and what is needed to measure it.
 
     Attributes:
         name: What reports call it.
         module: From pictures, normalised as `pixels` says, to whatever `decode` reads.
         decode: From the output and `(height, width)` to landmarks `(B, N, 2)` in pixels.
-        pixels: How it wants its pictures.
+        pixels: How it expects its pictures.
         fingerprint: Differs between detectors whose weights differ.
-        image_size: The only side of pictures that it takes; None if it takes several.
+        image_size: The only side of pictures that it accepts; None if it accepts several.
     """
 
     name: str
@@ -63,7 +63,7 @@ class LoadedDetector:
             N, the number of its landmarks.
 
         Raises:
-            ValueError: If it does not take such a picture, or its output is not landmarks.
+            ValueError: If it does not accept such a picture, or its output is not landmarks.
         """
         if self.image_size not in (None, image_size):
             msg = (
@@ -74,7 +74,7 @@ class LoadedDetector:
         try:
             with torch.no_grad():
                 found = self.find(torch.zeros(1, 3, image_size, image_size, device=device))
-        except Exception as error:  # whatever anybody's module raises
+        except Exception as error:  # a user's module may raise anything
             msg = (
                 f"{self.name} must give landmarks for pictures of {image_size} x {image_size} "
                 f"pixels, but got {type(error).__name__}: {error}. Check the image size that it "
@@ -85,9 +85,9 @@ class LoadedDetector:
 
 
 def decode_output(reading: str = "auto") -> Decode:
-    """Give what reads heatmaps or coordinates out of a detector's output.
+    """Return the function that reads heatmaps or coordinates from a detector's output.
 
-    Of a list of stages or steps the last one counts.
+    In a list of stages or steps only the last one counts.
 
     Args:
         reading: "heatmaps" for `(B, N, h, w)`, "coordinates" for `(B, N, 2)` in pixels of the
@@ -117,7 +117,7 @@ def load_weights(path: str | os.PathLike[str], device: torch.device | str) -> Lo
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is not one of a detector's `save`.
+        ValueError: If the file was not written by a detector's `save`.
     """
     from advaug import detectors
 
@@ -141,18 +141,19 @@ def load_weights(path: str | os.PathLike[str], device: torch.device | str) -> Lo
 
 
 def load_function(spec: str, device: torch.device | str) -> LoadedDetector:
-    """Load anybody's detector from a function without arguments.
+    """Load any detector from a function without arguments.
 
     It returns `(module, decode)` or `(module, decode, pixels)`. `decode` is "heatmaps",
     "coordinates", or a callable from the output and `(height, width)` to landmarks `(B, N, 2)` in
-    pixels; `pixels` is a `PixelSpec`, where pictures in `[0, 1]` are not what it wants.
+    pixels. `pixels` is a `PixelSpec`, required if the module does not expect pictures in
+    `[0, 1]`.
 
     Args:
         spec: "package.module:function". The current folder is searched first.
         device: Where to put it.
 
     Raises:
-        ValueError: If there is no such function, or it gives something else.
+        ValueError: If there is no such function, or it returns something else.
     """
     make = _import_function(spec)
     with _current_folder_first():
@@ -169,7 +170,7 @@ def load_function(spec: str, device: torch.device | str) -> LoadedDetector:
 
 
 def _saved_class(path: Path) -> str | None:
-    """Name of the class that saved a file; None if it is none of ours."""
+    """Name of the class that saved a file; None if it is not one of ours."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -201,7 +202,7 @@ def _import_function(spec: str) -> Callable[[], Any]:
 
 
 def _made_parts(spec: str, made: Any) -> tuple[nn.Module, str | Decode, PixelSpec]:  # noqa: ANN401
-    """The module, how its output is read, and how it wants its pictures."""
+    """The module, how its output is read, and how it expects its pictures."""
     match made:
         case (nn.Module(), reading, *rest) if isinstance(reading, str) or callable(reading):
             match rest:
@@ -240,8 +241,8 @@ def _as_bytes(value: Tensor) -> bytes:
     return value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def _check_landmarks(found: Any, name: str) -> int:  # noqa: ANN401 # anybody's output
-    """Give N, or raise unless `found` is `(1, N, 2)` and finite."""
+def _check_landmarks(found: Any, name: str) -> int:  # noqa: ANN401 # any module's output
+    """Return N, or raise unless `found` is `(1, N, 2)` and finite."""
     shaped = isinstance(found, Tensor) and found.ndim == 3 and found.shape[::2] == (1, 2)
     if not shaped:
         msg = (

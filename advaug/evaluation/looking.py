@@ -1,7 +1,7 @@
-"""Let a detector look at every picture of a set once, under every condition, and keep what it says.
+"""Run a detector once on every picture of a set, under every condition, and keep its output.
 
-The landmarks that it finds go to files as they come, so that a stopped run goes on where it was,
-and measuring again with another normaliser needs no detector.
+The landmarks that it finds go to files as they come. So a stopped run continues where it was, and
+measuring again with another normaliser needs no detector.
 """
 
 import shutil
@@ -29,7 +29,7 @@ from advaug.evaluation.predictions import (
 __all__ = ["Pictures", "collate", "collect", "find_landmarks"]
 
 Find = Callable[[Tensor], Tensor]
-KEPT_TOGETHER = 32  # pictures a file, at least
+KEPT_TOGETHER = 32  # pictures per file, at least
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Pictures:
         images: `(B, 3, H, W)` in `[0, 1]`.
         landmarks: `(B, N, 2)` in pixels.
         visible: `(B, N)` bool.
-        occluded: `(B, N)` bool; None where the set does not know.
+        occluded: `(B, N)` bool; None if the set does not know.
     """
 
     images: Tensor
@@ -50,12 +50,12 @@ class Pictures:
 
 
 def find_landmarks(detector: LoadedDetector, flip: Sequence[int] | None) -> Find:
-    """Give the function from pictures `(B, 3, H, W)` to landmarks `(B, N, 2)`.
+    """Return the function from pictures `(B, 3, H, W)` to landmarks `(B, N, 2)`.
 
     Args:
         detector: In evaluation mode.
         flip: The permutation of a mirror: landmarks are averaged over the picture and its mirror
-            image. None looks once.
+            image. None runs the detector once.
     """
     if flip is None:
         return detector.find
@@ -81,20 +81,20 @@ def collect(
     batches: Batches,
     workers: int = 2,
 ) -> Predictions:
-    """Let a detector find the landmarks of all pictures, or go on with what the folder holds.
+    """Let a detector find the landmarks of all pictures, or resume from what the folder holds.
 
     Args:
         find: From pictures to landmarks.
-        dataset: The pictures; their indices seed whatever is random in a condition.
+        dataset: The pictures; their indices seed everything random in a condition.
         conditions: By name.
-        folder: Where the predictions are kept: `predictions.safetensors` when all are there.
+        folder: Where the predictions are kept; in `predictions.safetensors` once all exist.
         device: Where the detector is.
         batches: How many pictures the detector sees at a time.
         workers: Processes that read pictures.
 
     Raises:
         DatasetError: If a picture cannot be read.
-        ValueError: If the detector gives NaN or infinity, or another number of landmarks.
+        ValueError: If the detector gives NaN or infinity, or the wrong number of landmarks.
     """
     whole, parts = folder / "predictions.safetensors", folder / "parts"
     if not whole.exists():
@@ -108,7 +108,7 @@ def collect(
 
 
 def collate(samples: Sequence[LandmarkSample]) -> Pictures:
-    """Make a batch of samples, also of those that say which landmarks are occluded."""
+    """Make a batch of samples, including those that say which landmarks are occluded."""
     occluded = [getattr(sample, "occluded", None) for sample in samples]
     known = [flags for flags in occluded if flags is not None]
     return Pictures(
@@ -184,7 +184,7 @@ class _Looking:
         pictures = self.pictures
         changed = condition(pictures.images[part], pictures.landmarks[part], self.numbers[part])
         if changed.is_cuda:
-            torch.cuda.synchronize(changed.device)  # what went before is not the detector's time
+            torch.cuda.synchronize(changed.device)  # earlier work is not the detector's time
         started = time.perf_counter()
         found = self.find(changed).float().cpu()
         self.seconds += time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""Measure a detector on a set: look, measure, sum up; a stopped measurement goes on."""
+"""Measure a detector on a set: predict, measure, summarise. A stopped measurement resumes."""
 
 import hashlib
 import json
@@ -35,14 +35,14 @@ class Evaluation:
     """A detector, measured.
 
     Attributes:
-        detector: What it is called.
-        found_set: Where it was measured.
+        detector: Its name.
+        found_set: The set it was measured on.
         subsets: Indices of the pictures of each subset.
-        plan: How.
+        plan: How it was measured.
         predictions: What it has found.
         measured: The errors of every picture.
         summaries: Of every subset.
-        notes: What happened on the way that a reader should know.
+        notes: What happened during the run that a reader should know.
     """
 
     detector: str
@@ -56,7 +56,7 @@ class Evaluation:
 
     @property
     def pace(self) -> Pace:
-        """How long it took to look."""
+        """How long the detector took."""
         return self.predictions.pace
 
 
@@ -69,12 +69,12 @@ def measure(
     *,
     say: Callable[[str], None],
 ) -> Evaluation:
-    """Let a detector find the landmarks of a set, or go on with what a folder holds; measure them.
+    """Find the landmarks of a set with a detector, or resume from a folder, and measure them.
 
     Args:
         detector: On the device of the plan.
         found_set: The pictures.
-        subsets: Of the set, as `choose_subsets` gives them; all pictures are looked at.
+        subsets: Of the set, as `choose_subsets` gives them; the detector sees all pictures.
         plan: How.
         output: Folder for the predictions.
         say: Called with a line about anything unusual.
@@ -82,8 +82,8 @@ def measure(
     Raises:
         DatasetError: If a picture cannot be read.
         OSError: If the folder cannot be written.
-        ValueError: If detector, set and plan do not fit each other, or the folder holds the
-            predictions of another detector, set or plan.
+        ValueError: If detector, set and plan do not match, or the folder holds the predictions of
+            another detector, set or plan.
     """
     num_landmarks = check_plan(plan, detector, output)
     check_fit(detector, found_set, num_landmarks)
@@ -114,10 +114,10 @@ def measure(
 
 
 def claim(output: Path, settings: Mapping[str, Any]) -> None:
-    """Make an existing folder this measurement's: never mix two, never overwrite one.
+    """Claim an existing folder for this measurement: never mix two, never overwrite one.
 
     Raises:
-        ValueError: If it is another measurement's.
+        ValueError: If it belongs to another measurement.
     """
     path = output / "settings.json"
     if path.exists():

@@ -1,7 +1,7 @@
 """How far predicted landmarks are from the true ones: NME, failure rate, AUC and CED.
 
-`nme` gives one error per sample, a fraction of the face's size; the others summarise such errors.
-A sample that cannot be measured has the error NaN, and every summary leaves it out, as
+`nme` gives one error per sample, a fraction of the face's size; the others summarise such errors. A
+sample that cannot be measured has the error NaN, and every summary leaves it out, as
 `errors.nanmean()` does for the mean NME.
 """
 
@@ -31,7 +31,7 @@ BoxSize = Literal["box", "diagonal"]
 Normalizer = EyeDistance | BoxSize | tuple[int, int] | Tensor
 AreaRule = Literal["exact", "simpson"]
 
-SIMPSON_STEP = 1e-4  # of other evaluations' curves: 1001 points up to 10 %
+SIMPSON_STEP = 1e-4  # as in other evaluations' curves: 1001 points up to 10 %
 
 _FACE_SCHEMES = {s.num_landmarks: s for s in SCHEMES.values() if s.eye_corners is not None}
 
@@ -46,24 +46,24 @@ def nme(
     Args:
         preds: Predicted landmarks, `(B, N, 2)`, in any unit. Infinity counts as infinitely wrong.
         target: True landmarks, same shape and unit.
-        normalizer: The distance d, always of `target`. "inter_ocular": between the outer corners
-            of the eyes (300W, WFLW). "inter_pupil": between the centres of the eyes; errors are
-            about 1.4 times those of "inter_ocular". Both need a known scheme of 68, 98 or 29
+        normalizer: The distance d, always of `target`. "inter_ocular": between the outer corners of
+            the eyes (300W, WFLW). "inter_pupil": between the centres of the eyes; errors are about
+            1.4 times those of "inter_ocular". Both require a known scheme of 68, 98 or 29
             landmarks. "box": square root of the area of the box of the visible landmarks;
             "diagonal": its diagonal. A pair of indices: between these landmarks. `(B,)`: the
-            distances themselves. Landmarks that define a distance are taken as they stand, visible
-            or not.
+            distances themselves. Landmarks that define a distance are used as they are, visible or
+            not.
         visible: `(B, N)` bool; landmarks that are False count neither in the sum nor in N_i, and
-            may be anything, NaN included.
+            may hold anything, including NaN.
 
     Returns:
         `(B,)`: a fraction (0.04 is 4 %), float32 or better; NaN for a sample without any visible
         landmark.
 
     Raises:
-        ShapeError: If a shape does not fit.
-        ValueError: If `normalizer` is unknown or does not suit N, if a distance is not positive,
-            or if a visible landmark is NaN, which the summaries would hide.
+        ShapeError: If the shapes do not match.
+        ValueError: If `normalizer` is unknown or does not suit N, if a distance is not positive, or
+            if a visible landmark is NaN, which the summaries would hide.
     """
     return landmark_errors(preds, target, normalizer=normalizer, visible=visible).nanmean(dim=1)
 
@@ -82,7 +82,7 @@ def mean_errors(errors: Tensor, chosen: Tensor) -> Tensor:
 
 
 def check_normalizer(normalizer: Normalizer, num_landmarks: int) -> None:
-    """Raise `ValueError` unless `nme` knows this normaliser for so many landmarks."""
+    """Raise `ValueError` unless `nme` knows this normaliser for this number of landmarks."""
     _normalizer_distance(
         torch.zeros(1, num_landmarks, 2),
         torch.ones(1, num_landmarks, dtype=torch.bool),
@@ -125,7 +125,7 @@ def failure_rate(errors: Tensor, *, threshold: float = 0.1) -> float:
 
     Args:
         errors: `(B,)`, as `nme` gives them; NaN is left out.
-        threshold: Largest error that is no failure, a fraction.
+        threshold: Largest error that is not a failure, a fraction.
 
     Returns:
         A fraction in `[0, 1]`.
@@ -166,7 +166,7 @@ def auc(errors: Tensor, *, threshold: float = 0.1, rule: AreaRule = "exact") -> 
 def _simpson_area(errors: Tensor, threshold: float) -> float:
     """Area under the curve by Simpson's rule, as a share of the whole."""
     intervals = 2 * max(round(threshold / (2 * SIMPSON_STEP)), 1)  # the rule needs an even number
-    # Not `arange`: where the end is no multiple of the step in binary, it has a point too many.
+    # Not `arange`: if the end is not a multiple of the step in binary, it has one point too many.
     curve = ced(errors, torch.linspace(0, threshold, intervals + 1, dtype=torch.float64))
     inner = 4 * curve[1:-1:2].sum() + 2 * curve[2:-1:2].sum()
     return ((curve[0] + inner + curve[-1]) / (3 * intervals)).item()
@@ -233,7 +233,7 @@ def _box_sides(target: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _eyes(normalizer: str, num_landmarks: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The landmarks of either eye whose centres the distance is measured between."""
+    """The landmarks of each eye whose centres the distance is measured between."""
     scheme = _FACE_SCHEMES.get(num_landmarks)
     if scheme is None or scheme.eye_corners is None or scheme.pupils is None:
         known = ", ".join(map(str, sorted(_FACE_SCHEMES)))
@@ -262,7 +262,7 @@ def _measured(errors: Tensor) -> Tensor:
 
 
 def _require_landmarks(preds: Tensor, target: Tensor, visible: Tensor | None) -> Tensor:
-    """Check the shapes; give `visible`, all True where there is none."""
+    """Check the shapes; return `visible`, all True if it is missing."""
     if preds.ndim != 3 or preds.shape[-1] != 2:
         message = (
             f"`preds` must be (B, N, 2), but got {tuple(preds.shape)}. Decode it to landmarks."

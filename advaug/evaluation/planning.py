@@ -1,4 +1,4 @@
-"""How a detector is to be measured, and every reason why it cannot be, before anything is read."""
+"""How a detector will be measured, and every reason why it cannot be, before anything is read."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -22,12 +22,12 @@ FACE_CONDITIONS = ("masked",)  # drawn from the 68 landmarks of a face
 
 @dataclass(frozen=True)
 class Plan:
-    """How a detector is to be measured.
+    """How a detector will be measured.
 
     Attributes:
         protocol: Of the errors.
         conditions: Names of `CONDITIONS`, and "landmark-c".
-        group: Of Landmark-C's kinds, "akin" or "unlike": two numbers, never one.
+        group: Of Landmark-C's kinds, "akin" or "unlike"; never combine the two.
         kinds: Of that group; None for all that suit the landmarks.
         severities: Of Landmark-C.
         flip: Whether landmarks are averaged over each picture and its mirror image.
@@ -50,14 +50,14 @@ class Plan:
 
 
 def check_plan(plan: Plan, detector: LoadedDetector, output: Path) -> int:
-    """Raise where a plan cannot be carried out, before any picture is read.
+    """Raise if a plan cannot be carried out, before any picture is read.
 
     Returns:
         N, the number of the detector's landmarks.
 
     Raises:
         OSError: If the folder cannot be written.
-        ValueError: If the detector does not take such pictures, or an option is out of its range.
+        ValueError: If the detector does not accept such pictures, or an option is out of its range.
     """
     check_at_least_one(image_size=plan.image_size, batch_size=plan.batch_size)
     check_not_negative(workers=plan.workers)
@@ -74,7 +74,7 @@ def check_plan(plan: Plan, detector: LoadedDetector, output: Path) -> int:
 
 
 def choose_conditions(plan: Plan, num_landmarks: int) -> dict[str, Condition]:
-    """Give the conditions of a plan by name; corruptions are called "kind/severity".
+    """Return the conditions of a plan by name; corruptions are called "kind/severity".
 
     Raises:
         ValueError: If a condition is unknown or needs other landmarks.
@@ -83,7 +83,7 @@ def choose_conditions(plan: Plan, num_landmarks: int) -> dict[str, Condition]:
     unknown = [name for name in plan.conditions if name not in known]
     if unknown or not plan.conditions:
         got = ", ".join(map(repr, unknown)) or "none"
-        msg = f"`--conditions` must be of {', '.join(known)}, but got {got}. Choose of them."
+        msg = f"`--conditions` must be among {', '.join(known)}, but got {got}. Choose from them."
         raise ValueError(msg)
     unfit = [name for name in plan.conditions if name in FACE_CONDITIONS and num_landmarks != 68]
     if unfit:
@@ -92,7 +92,7 @@ def choose_conditions(plan: Plan, num_landmarks: int) -> dict[str, Condition]:
             f"{num_landmarks}. Leave it out."
         )
         raise ValueError(msg)
-    # A ratio of Landmark-C is to the clean NME.
+    # The ratio of Landmark-C is relative to the clean NME.
     names = [name for name in CONDITIONS if name in plan.conditions or name == "clean"]
     conditions = {name: CONDITIONS[name] for name in names}
     if LANDMARK_C in plan.conditions:
@@ -115,7 +115,7 @@ def check_fit(detector: LoadedDetector, found_set: EvaluationSet, num_landmarks:
 
 
 def check_complete(found_set: EvaluationSet, conditions: Mapping[str, Condition]) -> None:
-    """Raise where something would be drawn by landmarks that have no place."""
+    """Raise if something would be drawn from landmarks that have no position."""
     kinds = [pair for group in GROUPS.values() for pair in group.items()]
     drawn = {kind for kind, corruption in kinds if corruption.face}
     asked = {name.split("/")[0] for name in conditions}
@@ -129,7 +129,7 @@ def check_complete(found_set: EvaluationSet, conditions: Mapping[str, Condition]
 
 
 def mirror_of(found_set: EvaluationSet, plan: Plan) -> Sequence[int] | None:
-    """The permutation of the flip test; None where it was not asked for."""
+    """The permutation of the flip test; None if it was not requested."""
     if not plan.flip:
         return None
     if found_set.scheme is None:

@@ -32,7 +32,7 @@ __all__ = [
     "require_pycocotools",
 ]
 
-# How far apart annotators are, as a part of the person's size: of the COCO keypoint challenge.
+# How far annotators differ, relative to the person's size; from the COCO keypoint challenge.
 _HEAD, _ARMS, _LEGS = (0.026, 0.025, 0.035), (0.079, 0.072, 0.062), (0.107, 0.087, 0.089)
 COCO_SIGMAS = (_HEAD[0], *(s for s in (*_HEAD[1:], *_ARMS, *_LEGS) for _ in ("left", "right")))
 """OKS's sigma of each landmark of `COCO_17`."""
@@ -47,7 +47,7 @@ class PoseErrors(Errors):
     """The errors of one detector of poses under one condition.
 
     Attributes:
-        scores: What else was measured, such as "PCK@0.1", as fractions.
+        scores: Other measures, such as "PCK@0.1", as fractions.
     """
 
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -72,14 +72,14 @@ def pck(
         target: True landmarks, same shape and unit.
         normalizer: What distances are divided by, as for `nme`: for instance the pair of a shoulder
             and the opposite hip (torso), or `(B,)` distances.
-        threshold: Largest distance that is correct, as a part of the normaliser.
+        threshold: Largest distance that is correct, as a fraction of the normaliser.
         visible: `(B, N)` bool; landmarks that are False are NaN in the result.
 
     Returns:
         `(B, N)`: 1 where correct, 0 where not, NaN where not visible.
 
     Raises:
-        ShapeError: If a shape does not fit.
+        ShapeError: If the shapes do not match.
         ValueError: As `nme`, or if `threshold` is not positive.
     """
     if not threshold > 0:
@@ -102,15 +102,15 @@ def pckh(
     Args:
         preds: `(B, 16, 2)`, in any unit.
         target: Same shape and unit.
-        head_sizes: `(B,)`: diagonals of the head boxes in the same unit, of which 0.6 is 1.
+        head_sizes: `(B,)`: diagonals of the head boxes in the same unit; 0.6 of one is the unit 1.
         threshold: Largest distance that is correct, in these units.
         visible: `(B, 16)` bool.
 
     Returns:
-        `(B, 16)` as `pck`; NaN for pelvis and thorax as well, so that `.nanmean()` is MPII's mean.
+        `(B, 16)` as `pck`; NaN for pelvis and thorax too, so that `.nanmean()` is MPII's mean.
 
     Raises:
-        ShapeError: If a shape does not fit.
+        ShapeError: If the shapes do not match.
         ValueError: As `pck`.
     """
     if preds.ndim != 3 or preds.shape[1] != MPII_16.num_landmarks:
@@ -139,14 +139,14 @@ def oks(
         preds: Predicted landmarks, `(B, N, 2)`, in pixels.
         target: True landmarks, same shape and unit.
         area: `(B,)`: A, the person's area in square pixels.
-        sigmas: σ, one a landmark.
+        sigmas: σ, one per landmark.
         visible: `(B, N)` bool; landmarks that are False do not count.
 
     Returns:
         `(B,)` in `[0, 1]`; NaN for a sample without any visible landmark.
 
     Raises:
-        ShapeError: If a shape does not fit.
+        ShapeError: If the shapes do not match.
         ValueError: If an area is not positive, or a visible landmark is NaN.
     """
     errors = landmark_errors(preds, target, normalizer=area.sqrt(), visible=visible)
@@ -169,9 +169,9 @@ def oks_average_precision(
     """OKS-AP over the pictures that have a result, by pycocotools.
 
     Args:
-        annotations: A json of COCO keypoints.
+        annotations: A JSON of COCO keypoints.
         results: In COCO's format, as `CocoKeypoints.results` gives them.
-        sigmas: One a keypoint.
+        sigmas: One per keypoint.
 
     Returns:
         "AP" (mean over OKS .50:.05:.95), "AP50", "AP75" and "AR", as fractions.
@@ -180,7 +180,7 @@ def oks_average_precision(
         DatasetError: If the file cannot be read.
         ImportError: If pycocotools is not installed.
         ValueError: If there are no results, if they name a picture or category that the file does
-            not have, or if there is not one of `sigmas` for each of its keypoints.
+            not have, or if the number of `sigmas` is not that of the keypoints.
     """
     coco, evaluation = require_pycocotools()
     if not results:
@@ -208,12 +208,12 @@ def oks_average_precision(
 
 
 def _numbers(keys: Iterable[Id]) -> dict[Id, int]:
-    """Number ids from 1: pycocotools takes 0 for "no match", and knows no strings."""
+    """Number ids from 1: pycocotools reads 0 as "no match", and accepts no strings."""
     return {key: number for number, key in enumerate(keys, start=1)}
 
 
 def _dataset(file: CocoFile) -> dict[str, Any]:
-    """What the reader has read, with every field that pycocotools insists on."""
+    """What the reader has read, with every field that pycocotools requires."""
     images, categories = _numbers(file.images), _numbers(file.categories)
     annotations = [
         {
@@ -236,7 +236,7 @@ def _dataset(file: CocoFile) -> dict[str, Any]:
 
 
 def _numbered(file: CocoFile, results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The results with the numbers of `_dataset` for their ids.
+    """The results with the numbers of `_dataset` instead of their ids.
 
     Raises:
         ValueError: If a result names a picture or category that the file does not have.
@@ -260,7 +260,7 @@ def _numbered(file: CocoFile, results: Sequence[Mapping[str, Any]]) -> list[dict
 
 
 def require_pycocotools() -> tuple[Any, Any]:
-    """Give pycocotools' classes of annotations and of evaluations.
+    """Return pycocotools' classes of annotations and of evaluations.
 
     Raises:
         ImportError: If pycocotools is not installed.

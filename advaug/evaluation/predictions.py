@@ -21,9 +21,9 @@ class Pace:
 
     Attributes:
         shown: Pictures that the detector was shown, each condition counted.
-        seconds: All in all.
+        seconds: In total.
         network_seconds: In the detector.
-        batch_size: Of the last batch; smaller than asked for where memory was short.
+        batch_size: Of the last batch; smaller than requested if memory was short.
     """
 
     shown: int = 0
@@ -47,7 +47,7 @@ class Predictions:
     Attributes:
         landmarks: The true ones, `(B, N, 2)` in pixels.
         visible: `(B, N)` bool; only these are measured.
-        occluded: `(B, N)` bool; None where the set does not know.
+        occluded: `(B, N)` bool; None if the set does not know.
         found: `(B, N, 2)` for each condition.
         pace: How long it took.
     """
@@ -60,7 +60,7 @@ class Predictions:
 
 
 def count_kept(parts: Path) -> int:
-    """How many pictures, from the first one on, have been looked at."""
+    """How many pictures, from the first one on, have been processed."""
     done = 0
     for path in sorted(parts.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
@@ -69,7 +69,7 @@ def count_kept(parts: Path) -> int:
 
 
 def write_predictions(path: Path, found: Predictions) -> None:
-    """Write a file that has its name only when it is whole."""
+    """Write a file that gets its name only when it is complete."""
     tensors = {"landmarks": found.landmarks, "visible": found.visible}
     if found.occluded is not None:
         tensors["occluded"] = found.occluded
@@ -80,7 +80,7 @@ def write_predictions(path: Path, found: Predictions) -> None:
 
 
 def read_predictions(paths: Sequence[Path]) -> Predictions:
-    """Put together what stands in one file or several, in their order."""
+    """Join what one or several files hold, in their order."""
     kept: dict[str, list[Tensor]] = {}
     pace = Pace()
     for path in paths:

@@ -1,4 +1,4 @@
-"""Tables and pictures of what a run came to. Needs the extra `examples` (matplotlib)."""
+"""Tables and pictures of a run's results. Requires the extra `examples` (matplotlib)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,7 +39,7 @@ CURVES = {
 
 
 def format_table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """A Markdown table: a row a run, and its measures for each condition.
+    """A Markdown table: one row per run, with its measures for each condition.
 
     Args:
         results: Run, condition, and measures such as "nme" as fractions, the same ones everywhere;
@@ -68,7 +68,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def plot_ced(results: Mapping[str, Mapping[str, Errors]], path: Path) -> None:
-    """Cumulative error distributions, one panel a condition, one curve a run."""
+    """Cumulative error distributions, one panel per condition, one curve per run."""
     conditions = list(next(iter(results.values())))
     figure = _figure((4 * len(conditions), 3.6))
     limit = 0.25
@@ -93,7 +93,7 @@ def plot_ced(results: Mapping[str, Mapping[str, Errors]], path: Path) -> None:
 
 
 def plot_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
-    """Training curves, one panel a quantity, one curve a run; nothing where there are no points."""
+    """Training curves, one panel per quantity, one curve per run; nothing without points."""
     names = [
         n for n in CURVES if any(n in point for points in histories.values() for point in points)
     ]
@@ -123,7 +123,7 @@ def plot_gallery(images: Tensor, attack: AdversarialBatch, path: Path, *, count:
 
     Args:
         images: The original pictures, `(B, 3, H, W)` in `[0, 1]`.
-        attack: Their attack, for a detector that takes pictures in `[0, 1]`.
+        attack: Their attack, for a detector that expects pictures in `[0, 1]`.
         path: A PNG file.
         count: How many pictures to show.
     """
@@ -150,7 +150,7 @@ def plot_gallery(images: Tensor, attack: AdversarialBatch, path: Path, *, count:
 
 
 def _save(figure: "Figure", path: Path) -> None:
-    """Write a PNG that has its name only when it is whole."""
+    """Write a PNG that gets its name only when it is complete."""
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
 

@@ -20,7 +20,7 @@ __all__ = ["SETS", "EvaluationSet", "Request", "choose_normalizer", "choose_subs
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a set.
+    """What a set is asked for.
 
     Attributes:
         root: Folder of the pictures; None for sets that need none.
@@ -47,7 +47,7 @@ class EvaluationSet:
         subsets: Indices of the pictures of each subset, by its name; they may overlap.
         names: What each picture is called.
         scheme: What the landmarks mean; None if unknown.
-        complete: Whether every landmark of every face has a place.
+        complete: Whether every landmark of every face has a position.
     """
 
     name: str
@@ -63,7 +63,7 @@ def open_set(name: str, request: Request) -> EvaluationSet:
 
     Raises:
         DatasetError: If its files cannot be used.
-        ValueError: If there is no such set, or it needs a root and has none.
+        ValueError: If there is no such set, or it needs a root and gets none.
     """
     if name not in SETS:
         msg = f"`--data` must be one of {', '.join(SETS)}, but got {name!r}. Choose one of them."
@@ -75,10 +75,10 @@ def open_set(name: str, request: Request) -> EvaluationSet:
 
 
 def choose_normalizer(name: str, wanted: Normalizer | None) -> Normalizer:
-    """Give the normaliser of a set: what is asked for, or else what is customary.
+    """Return the normaliser of a set: the requested one, or else the usual one.
 
     Raises:
-        ValueError: If the set has faces without an eye, and the normaliser needs both.
+        ValueError: If some faces have an eye without a position, and the normaliser needs both.
     """
     usual: Normalizer = NORMALIZERS.get(name, "inter_ocular")
     normalizer = usual if wanted is None else wanted
@@ -92,16 +92,16 @@ def choose_normalizer(name: str, wanted: Normalizer | None) -> Normalizer:
 
 
 def choose_subsets(found: EvaluationSet, wanted: Sequence[str] | None) -> dict[str, list[int]]:
-    """Give some subsets of a set, or all that have pictures.
+    """Return some subsets of a set, or all that have pictures.
 
     Raises:
-        ValueError: If the set has no such subset, or one that is asked for has no pictures.
+        ValueError: If the set has no such subset, or a requested one has no pictures.
     """
     unknown = [name for name in wanted or () if name not in found.subsets]
     if unknown:
         msg = (
-            f"`--subsets` must be of {', '.join(found.subsets)} for {found.name}, but got "
-            f"{', '.join(map(repr, unknown))}. Choose of them, or leave it out for all."
+            f"`--subsets` must be among {', '.join(found.subsets)} for {found.name}, but got "
+            f"{', '.join(map(repr, unknown))}. Choose from them, or leave it out for all."
         )
         raise ValueError(msg)
     empty = [name for name in wanted or () if not len(found.subsets[name])]
@@ -116,7 +116,7 @@ def choose_subsets(found: EvaluationSet, wanted: Sequence[str] | None) -> dict[s
 
 
 def _open_known(name: str, request: Request) -> EvaluationSet:
-    """A public set: all that is measured on, each picture once."""
+    """A public set: every picture that any subset needs, once."""
     assert request.root is not None
     known = KNOWN[name]
     found = known.open_tests(
@@ -130,7 +130,7 @@ def _open_known(name: str, request: Request) -> EvaluationSet:
 
 
 def _open_pts(request: Request) -> EvaluationSet:
-    """A folder of pictures with `.pts` files; each of its own folders is a subset as well."""
+    """A folder of pictures with `.pts` files; each of its sub-folders is also a subset."""
     assert request.root is not None
     dataset = PtsFolder(
         request.root,
@@ -170,7 +170,7 @@ SETS: Mapping[str, Callable[[Request], EvaluationSet]] = {
     **{name: partial(_open_known, name) for name in KNOWN},
     "pts": _open_pts,
 }
-"""Every set by the name that `--data` takes."""
+"""Every set by the name that `--data` accepts."""
 
 ROOTLESS = ("synthetic",)
 
@@ -180,6 +180,6 @@ NORMALIZERS: Mapping[str, Normalizer] = {
     "mpii": "box",
     "coco": "box",
 }
-"""What is customary on the sets where it is not the inter-ocular distance."""
+"""The usual normaliser of sets for which it is not the inter-ocular distance."""
 
-PROFILES = ("merl-rav",)  # where an eye may have no place
+PROFILES = ("merl-rav",)  # where an eye may have no position

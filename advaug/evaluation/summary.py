@@ -1,4 +1,4 @@
-"""What the predictions of a detector come to: per subset and condition, landmark and region."""
+"""Summarise a detector's predictions: by subset and condition, landmark and region."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ __all__ = [
     "summarize",
 ]
 
-CURVE_POINTS, CURVE_REACH = 201, 2  # as far as twice the threshold
+CURVE_POINTS, CURVE_REACH = 201, 2  # up to twice the threshold
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class Measures:
         failure_rate: Share of the pictures whose error exceeds the threshold.
         auc: Area under the CED, exact.
         auc_simpson: The same by Simpson's rule at steps of 1e-4.
-        nme_visible: NME over the landmarks that nothing covers; None where the set does not know.
+        nme_visible: NME over the landmarks that nothing covers; None if the set does not know.
         nme_occluded: NME over the landmarks that something covers, of the pictures that have any;
-            None where the set does not know, or has none.
+            None if the set does not know, or has none.
     """
 
     pictures: int
@@ -78,7 +78,7 @@ class Curve:
 
     Attributes:
         thresholds: Fractions.
-        shares: Of the pictures whose error is at most each of them.
+        shares: Share of the pictures whose error is at most each of them.
     """
 
     thresholds: list[float]
@@ -91,7 +91,7 @@ class Details:
 
     Attributes:
         ced: From 0 to twice the threshold.
-        landmarks: Mean error of each landmark; None where it is nowhere visible.
+        landmarks: Mean error of each landmark; None if it is visible in no picture.
         regions: Mean error of each region's landmarks.
     """
 
@@ -107,9 +107,9 @@ class SubsetSummary:
     Attributes:
         pictures: How many it has.
         conditions: The measures under each condition.
-        details: The same under the plain conditions, those of no corruption.
+        details: The same under the plain conditions, those without corruption.
         landmark_c: What `CorruptionErrors.summary` says, with "kinds", the mean NME of each kind by
-            severity; None where Landmark-C was not asked for.
+            severity; None if Landmark-C was not requested.
     """
 
     pictures: int
@@ -124,7 +124,7 @@ class Measured:
 
     Attributes:
         landmarks: `(B, N)` for each condition, fractions; NaN where a landmark is not visible.
-        occluded: `(B, N)` bool; None where the set does not know.
+        occluded: `(B, N)` bool; None if the set does not know.
     """
 
     landmarks: Mapping[str, Tensor]
@@ -163,7 +163,7 @@ def summarize(
         measured: The errors of all pictures.
         subsets: Indices of each subset's pictures.
         protocol: How they were measured.
-        scheme: Whose regions are told apart.
+        scheme: Its regions are reported separately.
     """
     regions = {} if scheme is None else scheme.regions
     found = {}

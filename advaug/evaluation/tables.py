@@ -20,7 +20,7 @@ MEASURES = ("nme", "failure_rate", "auc", "auc_simpson", "nme_visible", "nme_occ
 def write_tables(evaluation: Evaluation, folder: Path) -> None:
     """Write `results.json`, `results.csv`, `landmarks.csv` and `samples.csv`.
 
-    Each file has its name only when it is whole.
+    Each file gets its name only when it is complete.
 
     Args:
         evaluation: What to write.
@@ -41,7 +41,7 @@ def write_tables(evaluation: Evaluation, folder: Path) -> None:
 
 
 def as_document(evaluation: Evaluation) -> dict[str, Any]:
-    """Everything but the errors of single pictures, as JSON can hold it."""
+    """Everything except the errors of single pictures, as JSON can hold it."""
     plan, found_set = evaluation.plan, evaluation.found_set
     return {
         "detector": evaluation.detector,
@@ -60,7 +60,7 @@ def as_document(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def name_of_normalizer(evaluation: Evaluation) -> str:
-    """The normaliser as the command line takes it."""
+    """The normaliser in the command line's notation."""
     normalizer = evaluation.plan.protocol.normalizer
     return normalizer if isinstance(normalizer, str) else ",".join(str(int(i)) for i in normalizer)
 

@@ -15,25 +15,25 @@ class UNetAttacker(UNet):
     Follows pix2pix (see `advaug.networks.unet`) up to the tanh. The last layer starts small, so
     that an untrained attacker barely perturbs.
 
-    Where it differs from [SAAT]: the defaults are lighter (a twentieth of the cost), and normalise
-    each sample alone; `UNetAttacker.paper()` is the published size.
+    Where it differs from [SAAT]: the defaults are lighter (a twentieth of the cost) and normalise
+    each sample separately; `UNetAttacker.paper()` is the published size.
 
     Args:
-        image_size: Side of the square pictures, or `(height, width)`: halved as often as both
-            sides allow, eight times at most. By default five times. Pictures of any size fit: those
-            that cannot be halved as often are padded inside.
+        image_size: Side of the square pictures, or `(height, width)`: halved as often as both sides
+            allow, at most eight times. By default five times. Pictures of any size are accepted;
+            those that cannot be halved as often are padded inside.
         base_width: Channels of the first layer.
         norm: `"group"` or `"batch"`.
         dropout: Probability of dropout in the three innermost decoder layers, also when sampling.
         structure: False leaves out the structure map (Table 7, "w/o S").
         strength: Largest perturbation, in image units; 1 in the paper.
-        coarse: The U-Net works on pictures halved so often, and its perturbation is enlarged
-            bilinearly: nothing finer than a stroke of make-up, and for 1 a fifth of the operations.
-            0 in the paper.
+        coarse: How many times pictures are halved before the U-Net; its perturbation is enlarged
+            bilinearly. Nothing finer than a stroke of make-up remains, and at 1 it needs a fifth of
+            the operations. 0 in the paper.
         channels: Of the pictures.
 
     Attributes:
-        depth: How often the picture is halved.
+        depth: How many times the picture is halved.
     """
 
     def __init__(

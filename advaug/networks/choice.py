@@ -1,4 +1,4 @@
-"""The adversary's two networks: given ones, or the defaults."""
+"""The adversary's two networks: those given, or the defaults."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,11 +35,11 @@ def choose_networks(
     channels: int,
     seed: int,
 ) -> tuple[nn.Module, nn.Module | None]:
-    """Attacker and discriminator as the arguments of these names ask for.
+    """Attacker and discriminator for these arguments.
 
     Raises:
         TypeError, ValueError: If an argument is unknown, or one of our networks was built for
-            another number of channels, or requires S where it gets none, or the other way round.
+            another number of channels, or requires S and gets none, or the other way round.
     """
     _check_structure_word(structure)
     if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:

@@ -17,18 +17,18 @@ class PatchDiscriminator(nn.Module):
     """Judge whether a picture is the original of its structure map, patch by patch.
 
     The 70 x 70 PatchGAN of pix2pix (Isola et al., CVPR 2017). With `head="global"` it is the
-    network of the authors' release instead: 5 x 5 convolutions and one linear score a picture.
+    network of the authors' release instead: 5 x 5 convolutions and one linear score per picture.
 
     Args:
         base_width: Channels of the first layer: 64 in the paper, 32 by default.
-        norm: `"group"` (each sample alone) or `"batch"` (pix2pix).
+        norm: `"group"` (each sample separately) or `"batch"` (pix2pix).
         head: `"patch"` for a map of logits, `"global"` for one logit.
-        image_size: Side of the square pictures; the global head alone needs it.
+        image_size: Side of the square pictures; only the global head needs it.
         structure: False leaves out the structure map (Table 7, "w/o S").
         channels: Of the pictures.
 
     Raises:
-        ValueError: If `head` is unknown, or global without an `image_size` divisible by 8.
+        ValueError: If `head` is unknown, or is global without an `image_size` divisible by 8.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class PatchDiscriminator(nn.Module):
         self.structure = structure
         self.image_size = image_size if head == "global" else None
         kernel = 4 if head == "patch" else 5
-        # pix2pix drops the biases that a normalisation takes away; the release keeps them.
+        # pix2pix omits the biases that a normalisation cancels; the release keeps them.
         bias = head == "global"
         layers: list[nn.Module] = [
             _conv(channels + int(structure), base_width, kernel, stride=2),
@@ -97,7 +97,7 @@ class PatchDiscriminator(nn.Module):
             structure: S, `(B, 1, H, W)`; None for one built with `structure=False`.
 
         Returns:
-            `(B, 1, h, w)`, one logit a patch, or `(B, 1)` with the global head.
+            `(B, 1, h, w)`, one logit per patch, or `(B, 1)` with the global head.
 
         Raises:
             ShapeError: If the global head was built for another size.
@@ -112,7 +112,7 @@ class PatchDiscriminator(nn.Module):
         guides = [structure] if self.structure and structure is not None else []
         features = torch.cat([images, *guides], dim=1)
         below, right = (max(0, SMALLEST - side) for side in size)
-        if below or right:  # four layers of stride and kernel 4 need so many pixels
+        if below or right:  # four layers of stride and kernel 4 need this many pixels
             features = nn.functional.pad(features, (0, right, 0, below), mode="replicate")
         return self.score(self.body(features))
 

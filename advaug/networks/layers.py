@@ -13,8 +13,8 @@ GROUPS = 8
 def norm_layer(norm: Norm, channels: int) -> nn.Module:
     """Normalise `channels` channels.
 
-    `"group"` treats every sample alone. `"batch"` is pix2pix's: batch statistics in training and
-    in sampling alike, so it keeps no running ones.
+    `"group"` normalises every sample separately. `"batch"` is pix2pix's: it uses batch statistics
+    both in training and in sampling, so it keeps no running ones.
 
     Raises:
         ValueError: If `norm` is unknown.

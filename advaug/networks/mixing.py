@@ -1,4 +1,4 @@
-"""An attacker that paints nothing of its own: it mixes random changes into each picture."""
+"""An attacker that paints nothing itself: it mixes random changes into each picture."""
 
 import math
 from collections.abc import Sequence
@@ -17,43 +17,43 @@ from advaug.view.changes import CHANGES, Change
 __all__ = ["MixingAttacker"]
 
 WIDEST = 4  # the deepest layers are 4 times as wide as the first
-START = -3.0  # of all changes together, so that an untrained attacker barely perturbs
+START = -3.0  # score of all changes together, so that an untrained attacker barely perturbs
 SPAN = 6.0  # of a score to either side: enough to choose, too little for gradients to vanish
 LOWEST = -20.0
 HALVINGS = 18
 
 
 class MixingAttacker(nn.Module):
-    r"""Choose how much of which random change each part of a picture gets.
+    r"""Choose how much of each random change every part of a picture gets.
 
     $$ I_{adv} = I + \sum_k w_k(I, S, z) (T_k(I) - I) $$
 
     The changes T_k are drawn anew for each picture: light, colour, blur, noise, a cover, the
-    texture of another picture. The network gives only their maps w_k, on a coarse grid, so what is
-    shown is as diverse as the changes and as hard as the maps make it.
+    texture of another picture. The network outputs only their maps w_k, on a coarse grid. So the
+    pictures are as diverse as the changes and as hard as the maps make them.
 
-    Not in [SAAT], whose attacker paints the perturbation; the form is that of Eq. 2. At each place
+    Not in [SAAT], whose attacker paints the perturbation; the form is that of Eq. 2. At each pixel
     the picture itself is one more choice, and all weights add up to 1. So the adversarial picture
     lies between the picture and its changes, in `[0, 1]` as they do, and shows no landmark that
     none of them shows.
 
     Two things must be limited. An attacker without a budget learns to hide everything, so the
-    scores of a picture are lowered by one number until its changes have at most `budget` of it. And
-    one change is soon the hardest for every picture, so each picture is offered only a few, drawn
-    at random, and the attacker has to learn them all.
+    scores of a picture are lowered by one number until its changes use at most `budget` of it. And
+    one change soon becomes the hardest for every picture, so each picture is offered only a few,
+    drawn at random, and the attacker has to learn them all.
 
     Args:
         changes: T_k, each from `(B, C, H, W)` in `[0, 1]` to the same. They draw from PyTorch's
-            global random state, which the adversary replaces by its own.
-        budget: How much of a picture may be changed, as the mean of the maps' sum, in (0, 1].
+            global random state, which the adversary swaps for its own.
+        budget: How much of a picture may change, as the mean of the maps' sum, in (0, 1].
         offered: How many of the changes each picture may get, at most.
         base_width: Channels of the first layer.
-        coarse: How often the picture is halved to the grid of the maps.
-        structure: Whether the network is told S; False as the adversary has it by default.
+        coarse: How many times the picture is halved to reach the grid of the maps.
+        structure: Whether the network gets S; False is the adversary's default.
         channels: Of the pictures.
 
     Raises:
-        ValueError: If there is no change, or a number is out of its range.
+        ValueError: If there are no changes, or a number is out of its range.
     """
 
     def __init__(
@@ -122,11 +122,11 @@ class MixingAttacker(nn.Module):
         return perturbation
 
     def weights(self, images: Tensor, structure: Tensor | None, noise: Tensor) -> Tensor:
-        """The maps w_k, `(B, K, H, W)` in [0, 1], zero for changes that a picture is not offered.
+        """The maps w_k, `(B, K, H, W)` in [0, 1]; 0 for changes that a picture is not offered.
 
-        Their sum is at most 1 at each pixel, and about `budget` or less in the mean of a picture.
+        Their sum is at most 1 at each pixel, and at most about `budget` on average over a picture.
 
-        Arguments and errors as those of the call.
+        Arguments and errors are those of the call.
         """
         size = (images.shape[-2], images.shape[-1])
         guides = self._guides(size, structure)
@@ -149,7 +149,7 @@ class MixingAttacker(nn.Module):
         return (drawn.argsort(dim=1).argsort(dim=1) < self.offered)[..., None, None]
 
     def _guides(self, size: tuple[int, int], structure: Tensor | None) -> list[Tensor]:
-        """What the network sees beside the picture, after the checks."""
+        """The network's input besides the picture, after the checks."""
         if min(size) < self.smallest:
             msg = (
                 f"`images` must have sides of at least {self.smallest} pixels for this attacker, "
@@ -168,7 +168,7 @@ class MixingAttacker(nn.Module):
 
 
 def _lowering(scores: Tensor, budget: float) -> Tensor:
-    """What to add to scores `(B, P)` so that their sigmoids have at most `budget` in the mean.
+    """What to add to scores `(B, P)` so that the mean of their sigmoids is at most `budget`.
 
     Returns:
         `(B, 1, 1, 1)`, at most 0, with its gradient.
@@ -180,7 +180,7 @@ def _lowering(scores: Tensor, budget: float) -> Tensor:
             middle = (low + high) / 2
             above = (scores + middle).sigmoid().mean(dim=1, keepdim=True) > budget
             low, high = torch.where(above, low, middle), torch.where(above, middle, high)
-    # A Newton step from the root, which changes the value little and brings the right gradient.
+    # A Newton step from the root: it barely changes the value and gives the right gradient.
     spent = (scores + low).sigmoid()
     slope = (spent * (1 - spent)).mean(dim=1, keepdim=True).detach()
     exact = low - (spent.mean(dim=1, keepdim=True) - budget) / slope.clamp(min=1e-4)
@@ -188,7 +188,7 @@ def _lowering(scores: Tensor, budget: float) -> Tensor:
 
 
 def _halve(channels: int, width: int) -> list[nn.Module]:
-    """Half the size, each sample normalised alone."""
+    """Half the size, with each sample normalised separately."""
     return [
         nn.Conv2d(channels, width, 4, stride=2, padding=1, bias=False),
         norm_layer("group", width),

@@ -1,4 +1,4 @@
-"""The U-Net of pix2pix (Isola et al., CVPR 2017), for networks that give a map per picture."""
+"""The U-Net of pix2pix (Isola et al., CVPR 2017), for networks that output maps of a picture."""
 
 import torch
 from torch import Tensor, nn
@@ -16,22 +16,22 @@ DEEPEST = 8
 class UNet(nn.Module):
     """4 x 4 convolutions of stride 2, LeakyReLU 0.2, skip connections.
 
-    There is no normalisation on the innermost layer, which may be a single pixel. The last layer
-    starts small. Abstract: a subclass says what goes in and what the maps mean.
+    There is no normalisation on the innermost layer, which may be a single pixel. The weights of
+    the last layer start small. Abstract: a subclass defines the input and what the maps mean.
 
     Args:
         channels: Of the input.
         outputs: Channels of the output.
-        image_size: Side of the square pictures, or `(height, width)`: halved as often as both
-            sides allow, eight times at most. None for five times.
+        image_size: Side of the square pictures, or `(height, width)`: halved as often as both sides
+            allow, at most eight times. None for five times.
         base_width: Channels of the first layer.
         norm: `"group"` or `"batch"`.
         dropout: Probability of dropout in the three innermost decoder layers, also when sampling.
-        coarse: How often the picture is halved before the first layer, by averaging, and the maps
-            are doubled after the last, bilinearly.
+        coarse: How many times the picture is halved by averaging before the first layer, and the
+            maps are doubled bilinearly after the last.
 
     Attributes:
-        depth: How often the picture is halved.
+        depth: How many times the picture is halved.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class UNet(nn.Module):
     def maps(self, features: Tensor) -> Tensor:
         """`(B, outputs, H, W)`, unbounded, from `(B, channels, H, W)` of any size.
 
-        Sides that cannot be halved `depth` times are padded by their last pixels, and the maps cut
-        to the picture again.
+        Sides that cannot be halved `depth` times are padded with their last pixels, and the maps
+        are cropped to the picture again.
         """
         height, width = features.shape[-2:]
         step = 2**self.depth
@@ -130,7 +130,7 @@ def _up(channels: int, width: int, norm: Norm, dropout: float) -> nn.Sequential:
 
 
 class _AlwaysDropout(nn.Dropout):
-    """Dropout as a source of noise, in training and in evaluation alike (pix2pix)."""
+    """Dropout as a source of noise, both in training and in evaluation (pix2pix)."""
 
     def forward(self, input: Tensor) -> Tensor:
         return nn.functional.dropout(input, self.p, training=True)

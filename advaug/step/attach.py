@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["Attachment", "Finder", "put_back"]
 
 Finder = str | Callable[..., Any]
-"""Name of an argument of a forward, or a callable that takes the forward's arguments."""
+"""Name of an argument of `forward`, or a callable that receives its arguments."""
 
 
 class Attachment:
     """An adversary in front of a module's forward; what `SampleAdaptiveAdversary.attach` returns.
 
     Attributes:
-        calls: How many batches went through it in training.
+        calls: How many training batches went through it.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Attachment:
         self._hook = module.register_forward_pre_hook(self, with_kwargs=True)
 
     def remove(self) -> None:
-        """Let the module, and all copies that have the hook, see their pictures as they are."""
+        """Let the module, and all copies that have the hook, see their pictures unchanged."""
         self._active = False
         self._hook.remove()
         held = self.adversary._attachments
@@ -79,7 +79,7 @@ class Attachment:
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """Put augmented pictures in the place of those that the forward was called with."""
+        """Replace the pictures that the forward was called with by augmented ones."""
         if not self._active or not module.training or not torch.is_grad_enabled():
             return None
         return self._augmented(module, args, kwargs)
@@ -129,7 +129,7 @@ class Attachment:
             raise ValueError(msg) from error
 
     def _named(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 # see above
-        """An argument by its name, whether the caller passed it by place or by name."""
+        """An argument by its name, however the caller passed it: by position or by keyword."""
         if name in kwargs:
             return kwargs[name]
         assert self._signature is not None
@@ -138,7 +138,7 @@ class Attachment:
         return bound.arguments[name]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:  # noqa: ANN401 # the hook or none
-        """A copy of the module, such as an average of its weights, is attacked only if asked."""
+        """A copy of the module, such as an average of its weights, is attacked only on request."""
         return self if self._pickled else _Nothing()
 
     def __reduce_ex__(self, protocol: Any) -> Any:  # noqa: ANN401 # pickle's
@@ -152,7 +152,7 @@ class Attachment:
         return {**self.__dict__, "_signature": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Make the adversary know its hook again."""
+        """Register the hook with the adversary again."""
         self.__dict__.update(state)
         self.adversary._attachments.append(self)
 
@@ -172,9 +172,9 @@ class _Nothing:
 
 
 def put_back(container: Any, images: Any, changed: Any) -> Any:  # noqa: ANN401 # any nesting
-    """The same nesting with changed pictures in the place of the given ones.
+    """The same nesting with changed pictures instead of the given ones.
 
-    Containers on the way are copied, and what the caller holds stays as it is. Knows mappings,
+    Containers on the way are copied, so what the caller holds stays as it is. Handles mappings,
     lists, tuples, named tuples and dataclasses.
 
     Args:
@@ -257,7 +257,7 @@ def _signature_of(module: nn.Module) -> inspect.Signature:
 
 
 def _check_free(module: nn.Module) -> None:
-    """Raise where the module, or what it wraps, has an adversary already."""
+    """Raise if the module, or what it wraps, already has an adversary."""
     for each in (module, _inside(module)):
         for hook in each._forward_pre_hooks.values():
             if isinstance(hook, Attachment) and hook._active:

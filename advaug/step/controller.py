@@ -13,30 +13,30 @@ START = 0.08
 class ReconstructionController(nn.Module):
     r"""Weigh L_R so that the SSIM of the semantic regions stays near a target.
 
-    Not in the paper, which adds L_R with weight 1. With too small a weight the attacker paints a
-    second face over the first, with too large a one it does nothing, and what lies between depends
-    on the detector and moves over orders of magnitude as it learns, because the pull of L_F does.
-    So L_R is measured by the pull that it has to balance, sample by sample:
+    Not in the paper, which adds L_R with weight 1. If the weight is too small, the attacker paints
+    a second face over the first; if it is too large, the attacker does nothing. What lies between
+    depends on the detector, and moves over orders of magnitude as it learns, because the pull of
+    L_F does. So each sample's L_R is weighted by the pull that it has to balance:
 
     $$ w_i = \frac{\lVert \partial L_F / \partial I_{adv} \rVert_i}
                   {\lVert \partial L_R / \partial I_{adv} \rVert_i}
              \exp(k (s^* - s_i) + u) $$
 
-    A sample that strays from the target s* is pulled back harder at once, one that is hardly
-    changed is let go. This needs no memory, so nothing winds up; `u`, slow and bounded, takes away
-    what deviation is left on average. It starts at ln 0.08, near where it settles: L_R pulls every
-    pixel the same way in every picture, and so outweighs a much stronger L_F that pulls here and
-    there.
+    A sample that strays from the target s* is pulled back harder at once; one that has hardly
+    changed is let go. This needs no memory, so nothing winds up. The slow, bounded `u` removes the
+    average deviation that remains. It starts at ln 0.08, near where it settles: L_R pulls every
+    pixel the same way in every picture, and so outweighs a much stronger L_F whose pulls are
+    scattered.
 
     Args:
         target: The similarity s* to hold, in `(0, 1)`.
-        gain: k, the answer to the sample's own deviation.
-        drift: Step of `u` per unit of mean deviation below the target; above it a quarter, so that
-            a lazy phase of the attacker hardly lets go of it.
+        gain: k, the response to the sample's own deviation.
+        drift: Step of `u` per unit of mean deviation below the target. Above the target the step is
+            a quarter of this, so that a lazy phase of the attacker hardly relaxes it.
         bounds: Smallest and largest `u`.
 
     Attributes:
-        offset: u, a buffer, and so part of `state_dict()`.
+        offset: u, a buffer, and therefore part of `state_dict()`.
 
     Raises:
         ValueError: If `target` is out of its range.
@@ -72,7 +72,7 @@ class ReconstructionController(nn.Module):
             pull: Norm of L_R's gradient at I_adv, `(B,)`.
 
         Returns:
-            `(B,)`; 0 for a sample that L_R does not pull at all, since nothing in it has changed.
+            `(B,)`; 0 for a sample that L_R does not pull at all, because nothing in it has changed.
         """
         answer = (self.gain * (self.target - similarity) + self.offset).exp()
         return torch.where(pull > 0, answer * push / pull.clamp(min=1e-20), 0.0)

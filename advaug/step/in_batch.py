@@ -1,8 +1,8 @@
 """The adversary in the caller's own batch: the method as an augmentation.
 
-Adversarial pictures take the place of some of the clean ones, the caller runs its detector and its
-loss over all of them, and its backward brings the attacker the gradient that it learns from. The
-detector is not touched, so nothing has to be known of it.
+Adversarial pictures replace some of the clean ones. The caller runs its detector and its loss over
+all of them, and its backward brings the attacker the gradient that it learns from. The detector is
+not touched, so nothing needs to be known about it.
 """
 
 import math
@@ -30,14 +30,14 @@ from advaug.step.targets import Landmarks, check_units, read_target, structure_o
 __all__ = ["InBatch"]
 
 MOST_TRUST = math.log(1.5)  # β of Eq. 9 where nothing has changed
-CONTROL_EVERY = 10  # calls of `augment` between two that show pictures in the appearance only
+CONTROL_EVERY = 10  # every n-th call of `augment` shows some pictures in the appearance only
 
 
 class InBatch(Learner):
-    """`augment` and what belongs to it.
+    """`augment` and the methods around it.
 
     Attributes:
-        channels: Of the pictures.
+        channels: Channels of the pictures.
         attacked: Which pictures the last call of `augment` changed, `(B,)` bool.
         weights: For losses per picture; see `SampleAdaptiveAdversary`.
     """
@@ -45,7 +45,7 @@ class InBatch(Learner):
     channels: int
     attacked: Tensor | None = None
     weights: Tensor | None = None
-    _chosen: Tensor | None = None  # places of the pictures that the last call was about
+    _chosen: Tensor | None = None  # indices of the pictures that the last call chose
     _told: Tensor | None = None
     _controls: Tensor | None = None
     _is_told = False
@@ -62,23 +62,23 @@ class InBatch(Learner):
         """Attack a part of the batch; the backward of the caller's loss teaches the attacker.
 
         Pictures are chosen at random, `schedule.share` of each batch. The others come back bit for
-        bit. A chosen picture is shown attacked with probability β / ln 1.5, and else as it was, so
-        that its part in the loss is in proportion to β, as in Eq. 8. In evaluation mode and where
-        gradients are off, all pictures come back as they were.
+        bit. A chosen picture is attacked with probability β / ln 1.5 and otherwise left as it was,
+        so that its part in the loss is proportional to β, as in Eq. 8. In evaluation mode, and
+        where gradients are off, all pictures come back as they were.
 
         Args:
-            images: `(B, C, H, W)`, as the detector takes them, or a list of `(C, H_i, W_i)`.
-            target: Where the landmarks are, in any form of `advaug.step.targets`; None for unknown:
-                then there is no S and no M, the discriminator is not asked, and L_R holds the whole
+            images: `(B, C, H, W)`, as the detector expects them, or a list of `(C, H_i, W_i)`.
+            target: Where the landmarks are, in any form of `advaug.step.targets`. None if unknown:
+                then there is no S and no M, the discriminator is not used, and L_R covers the whole
                 picture.
-            normalized: Whether landmarks are in parts of the picture's sides; else in pixels.
+            normalized: Whether landmarks are fractions of the picture's sides; otherwise pixels.
 
         Returns:
-            The pictures for the detector, in the form in which they came.
+            The pictures for the detector, in the form in which they were given.
 
         Raises:
-            ValueError, TypeError: If an input is unfit; nothing has changed then. `ShapeError` is a
-                ValueError.
+            ValueError, TypeError: If an input is invalid; nothing has changed then. `ShapeError` is
+                a ValueError.
             RuntimeError: If called in a worker of a DataLoader.
         """
         if get_worker_info() is not None:
@@ -117,7 +117,7 @@ class InBatch(Learner):
             beta = self.trust(verdict.similarity)
             probability = (beta / MOST_TRUST).clamp(max=1.0)
             shown = torch.rand_like(probability) < probability
-        if landmarks is not None:  # nothing keeps a picture true whose landmarks are unknown
+        if landmarks is not None:  # without landmarks nothing keeps the picture true to its labels
             shown = shown & (seen.structure.amax(dim=(1, 2, 3)) >= saat.SEMANTIC_THRESHOLD)
         changed = self.pixels.from_unit(scene.shown).to(pictures.images.dtype)
         changed = torch.where(shown.view(-1, 1, 1, 1), changed, pictures.images[chosen])
@@ -134,14 +134,14 @@ class InBatch(Learner):
     def tell(self, errors: Tensor) -> None:
         """Say how wrong the detector is on each picture, between `augment` and the backward.
 
-        Then the attacker learns with the weights of Eq. 3, 1 / (e + λ)², instead of from the bare
-        direction of each gradient, and the report knows by how much attacked pictures are harder.
+        The attacker then learns with the weights of Eq. 3, 1 / (e + λ)², instead of only from
+        the direction of each gradient, and the report knows how much harder attacked pictures are.
 
         Args:
-            errors: `(B,)`, with their graph: the terms from which the loss is made.
+            errors: `(B,)`, with their graph: the terms that make up the loss.
 
         Raises:
-            ValueError, TypeError: If they are not; `ShapeError` is a ValueError.
+            ValueError, TypeError: If `errors` is anything else; `ShapeError` is a ValueError.
         """
         if self.attacked is None or self._chosen is None:
             return
@@ -163,7 +163,7 @@ class InBatch(Learner):
         """All pictures as `augment` would attack them now, with S, M and β. Nothing is learned.
 
         Args:
-            images: `(B, C, H, W)`, as the detector takes them.
+            images: `(B, C, H, W)`, as the detector expects them.
             target: As in `augment`.
             normalized: As in `augment`.
 
@@ -176,7 +176,7 @@ class InBatch(Learner):
         everyone = torch.arange(len(pictures.images), device=pictures.images.device)
         nobody = Due(attacker=False, discriminator=False)
         generator = torch.Generator()
-        generator.set_state(self._generator.get_state())  # training draws on from where it was
+        generator.set_state(self._generator.get_state())  # training continues from where it was
         with torch.no_grad(), private_randomness(generator, pictures.images.device):
             seen = self._seen(pictures.images, landmarks, everyone)
             guide = self.guide(seen.structure)
@@ -193,7 +193,7 @@ class InBatch(Learner):
         *,
         normalized: bool,
     ) -> Landmarks | Tensor | None:
-        """Read and check what `augment` is told of the landmarks. No state moves."""
+        """Read and check what `augment` was given about the landmarks. No state changes."""
         if target is None:
             if self.structure is True:
                 msg = (
@@ -222,7 +222,7 @@ class InBatch(Learner):
         size = (images.shape[-2], images.shape[-1])
         if landmarks is None:
             structure = torch.zeros_like(clean[:, :1])
-            mask = torch.ones_like(structure)  # L_R and SSIM hold the whole picture
+            mask = torch.ones_like(structure)  # L_R and SSIM cover the whole picture
         else:
             part = (
                 Landmarks(*(values[chosen] for values in landmarks))
@@ -236,10 +236,10 @@ class InBatch(Learner):
         return Seen(clean, structure, mask)
 
     def _count(self, batch: int) -> int:
-        """How many pictures to attack: over many calls, exactly their share."""
+        """How many pictures to attack: over many calls, exactly `share` of them."""
         share = batch * (0.5 if self.schedule.share is None else self.schedule.share)
         count = math.floor(share * (self._calls + 1)) - math.floor(share * self._calls)
-        # With several processes, each takes part in every exchange.
+        # With several processes, each one takes part in every exchange.
         return max(count, 1) if world_size() > 1 else count
 
     def _keep(self, count: int, device: torch.device) -> Tensor | None:
@@ -256,7 +256,7 @@ class InBatch(Learner):
         weights: Tensor | None = None,
         keep: Tensor | None = None,
     ) -> None:
-        """Say which pictures were changed, and what they weigh."""
+        """Record which pictures were changed, and their weights."""
         self._chosen, self._told, self._controls = chosen, None, None
         self.attacked = torch.zeros(batch, dtype=torch.bool, device=chosen.device)
         self.weights = torch.ones(batch, device=chosen.device)
@@ -269,7 +269,7 @@ class InBatch(Learner):
             self._controls[chosen] = shown & (keep.flatten() == 0)
 
     def _facts(self) -> Facts:
-        """What `tell` has said of the pictures of the last call."""
+        """What `tell` was given for the pictures of the last call."""
         if self._told is None or self._chosen is None:
             return Facts(torch.full_like(self.reference.new_empty(1), torch.nan))
         return Facts(widen(self._told)[self._chosen], self._rises())
@@ -289,16 +289,16 @@ class InBatch(Learner):
         return structure if self.structure is True else None
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What an exact resume needs beside weights and buffers."""
+        """What an exact resume needs besides weights and buffers."""
         return {**super().get_extra_state(), "told": self._is_told}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Take up where the state was taken."""
+        """Restore a state of `get_extra_state`."""
         super().set_extra_state(state)
         self._is_told = state["told"]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but what hangs on a graph of the caller's."""
+        """Everything except what holds on to a graph of the caller's."""
         state = self.__dict__.copy()
         state.update(_pending=None, _told=None, _chosen=None, _controls=None)
         return state

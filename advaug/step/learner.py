@@ -1,6 +1,6 @@
 """Attacker and discriminator, and how they learn from one scene: Eq. 4 to 7.
 
-Both ways into the adversary, `advaug.step.in_batch` and `advaug.step.paper_call`, stand on this.
+Both entries to the adversary, `advaug.step.in_batch` and `advaug.step.paper_call`, build on this.
 """
 
 import warnings
@@ -36,11 +36,11 @@ MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 @dataclass(frozen=True)
 class AdversarialBatch:
-    """The parts of an attack, all detached, for those who write their own step.
+    """The parts of an attack, all detached, for users who write their own step.
 
     Attributes:
-        images: Adversarial pictures, `(B, C, H, W)`, as the detector takes and sees them: with
-            their `appearance`, if there is one.
+        images: Adversarial pictures, `(B, C, H, W)`, as the detector expects and sees them: after
+            `appearance`, if there is one.
         perturbation: What was added before that, `(B, C, H, W)`, in image units.
         structure: Structure map S, `(B, 1, H, W)`.
         mask: Semantic mask M, `(B, 1, H, W)`.
@@ -59,7 +59,7 @@ class AdversarialBatch:
 
 
 class Seen(NamedTuple):
-    """What is known of a batch before anything is drawn: I in `[0, 1]`, S and M."""
+    """What is known about a batch before anything is drawn: I in `[0, 1]`, S and M."""
 
     clean: Tensor
     structure: Tensor
@@ -67,11 +67,11 @@ class Seen(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What is known of the detector's errors when the attacker learns.
+    """What is known about the detector's errors when the attacker learns.
 
     Attributes:
-        error: On the adversarial pictures, `(B,)`; NaN where it is unknown.
-        rises: By how much they exceed those of other pictures; see `StepReport`.
+        error: On the adversarial pictures, `(B,)`; NaN if unknown.
+        rises: How far they exceed those of other pictures; see `StepReport`.
     """
 
     error: Tensor
@@ -79,21 +79,21 @@ class Facts(NamedTuple):
 
 
 class Learner(nn.Module):
-    """What both ways into the adversary share: networks, optimizers, and one step of learning.
+    """What both entries to the adversary share: networks, optimizers, and one learning step.
 
     Args:
         attacker: A(I, S, z).
         discriminator: D(I, S), or None.
-        structure: Who is told S.
-        pixels: How the detector wants its pictures.
+        structure: Which network gets S.
+        pixels: How the detector expects its pictures.
         objective: The weights of Eq. 3 to 9.
         view: Where the attacker may draw, and how the detector sees it.
         schedule: Who learns when.
         make_optimizer: Called once for each network.
-        seed: Of everything random.
+        seed: Seed of everything random.
 
     Attributes:
-        report: What the last step in which the attacker learned did; None before it.
+        report: What the last step in which the attacker learned did; None before the first.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Learner(nn.Module):
         self.pixels = pixels
         self.objective = objective
         self.view = view
-        # Registered, so that those which are modules move with this one.
+        # Registered, so that those that are modules move with this one.
         self.regions, self.appearance = view.regions, view.appearance
         self.schedule = schedule
         self.reconstruction_weight = ReconstructionController() if weight is None else weight
@@ -134,7 +134,7 @@ class Learner(nn.Module):
         self._calls = 0
 
     def start(self) -> Due:
-        """Leave the last call behind, and say who learns in this one."""
+        """Drop the last call's lesson, and say who learns in this call."""
         if self._pending is not None and self._pending.waits:
             self._unanswered += 1
             if self._unanswered == 1:
@@ -150,7 +150,7 @@ class Learner(nn.Module):
         )
 
     def judge(self, scene: Scene, due: Due, *, update: bool = True, blind: bool = False) -> Verdict:
-        """What can be said of a scene without the detector; `blind` leaves D out."""
+        """What can be said about a scene without the detector; `blind` leaves D out."""
         return judge(
             scene,
             None if blind else self.discriminator,
@@ -177,18 +177,18 @@ class Learner(nn.Module):
         facts: Callable[[], Facts],
         lost: Callable[[], Tensor | bool] = lambda: False,
     ) -> Teach:
-        """What to do with the gradient of L_F that the caller's backward brings to I_adv.
+        """Make the lesson for the gradient of L_F that the caller's backward brings to I_adv.
 
         Args:
             scene: With the attacker's graph.
-            verdict: Of it.
+            verdict: What is known of the scene.
             due: Who learns.
             facts: The detector's errors, as far as they are known by then.
-            lost: Whether the caller will skip its step, asked when its backward is done.
+            lost: Whether the caller will skip its step; called when its backward is done.
         """
 
         def teach(push: Tensor, unit: bool) -> Callable[[], None]:
-            # The caller's loss scale may overflow on the way here: ours is not to blame.
+            # The caller's loss scale may overflow on the way here; our own scale is not to blame.
             spoiled = push.isfinite().all().logical_not()
             push = self._stepper.scaled(torch.where(spoiled, 0.0, push))
             gradients = self.lessons(scene, verdict, facts(), push, unit=unit)
@@ -214,10 +214,10 @@ class Learner(nn.Module):
 
         Args:
             scene: With the attacker's graph.
-            verdict: Of it.
+            verdict: What is known of the scene.
             facts: The detector's errors.
             push: Gradient of L_F at I_adv.
-            unit: Whether the push is a bare direction.
+            unit: Whether the push is only a direction.
         """
         pulls, weights = combine(
             verdict,
@@ -250,7 +250,7 @@ class Learner(nn.Module):
     ) -> None:
         """Step attacker (Eq. 7) and discriminator (Eq. 5) with their gradients.
 
-        Not where any process's backward is `spoiled`: all of them stay alike.
+        Skipped if any process's backward is `spoiled`, so that all processes stay identical.
         """
         ours = trainable(self.attacker) if due.attacker else []
         theirs = trainable(self.discriminator) if verdict.gradients else []
@@ -281,11 +281,11 @@ class Learner(nn.Module):
 
     @property
     def reference(self) -> Tensor:
-        """A tensor that knows the adversary's device and dtype."""
+        """A tensor that has the adversary's device and dtype."""
         return next(self.attacker.parameters(), self.running_means.values)
 
     def reads(self, device: torch.device) -> bool:
-        """Whether values may be read back: always on a CPU, elsewhere in the first call only."""
+        """Whether values may be read back: always on a CPU, otherwise in the first call only."""
         return device.type == "cpu" or self._calls == 0
 
     def parts(
@@ -309,7 +309,7 @@ class Learner(nn.Module):
             self.discriminator.compile(**options)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What an exact resume needs beside weights and buffers."""
+        """What an exact resume needs besides weights and buffers."""
         discriminator = self.discriminator_optimizer
         return {
             "attacker_optimizer": self.attacker_optimizer.state_dict(),
@@ -322,7 +322,7 @@ class Learner(nn.Module):
         }
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Take up where the state was taken."""
+        """Restore a state of `get_extra_state`."""
         self.attacker_optimizer.load_state_dict(state["attacker_optimizer"])
         if self.discriminator_optimizer is not None:
             self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])

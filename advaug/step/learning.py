@@ -26,16 +26,16 @@ class Due(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What can be said of a scene without the detector.
+    """What can be said about a scene without the detector.
 
     Attributes:
-        similarity: SSIM, twice `(B,)`.
-        adversarial: L_A, `(B,)`; NaN where the discriminator was not asked.
+        similarity: Both SSIMs, each `(B,)`.
+        adversarial: L_A, `(B,)`; NaN if the discriminator was not used.
         reconstruction: L_R, `(B,)`.
-        discriminator: L_D, `(B,)`; NaN where the discriminator was not asked about I.
-        accuracy: How often the discriminator is right, any shape; NaN likewise.
-        pulls: Gradient at I_adv of L_R and L_A, as far as the attacker learns.
-        gradients: Of L_D, for the discriminator's parameters, as far as it learns.
+        discriminator: L_D, `(B,)`; NaN if the discriminator was not run on I.
+        accuracy: How often the discriminator is right, any shape; NaN in the same case.
+        pulls: Gradients at I_adv of L_R and L_A; none if the attacker does not learn.
+        gradients: Of L_D, for the discriminator's parameters; none if it does not learn.
     """
 
     similarity: Similarity
@@ -58,19 +58,19 @@ def judge(
     due: Due,
     update: bool,
 ) -> Verdict:
-    """Measure a scene, and take the gradients that do not need the detector.
+    """Measure a scene, and compute the gradients that do not need the detector.
 
     One pass of the discriminator over the adversarial pictures serves Eq. 4 and Eq. 5.
 
     Args:
-        scene: Its `adversarial` requires a gradient where the attacker learns.
+        scene: Its `adversarial` requires a gradient if the attacker learns.
         discriminator: D(I, S), or None.
         guide: S for it, or None.
         stepper: Scales losses under float16.
         form: Of Eq. 4.
         weight: Of L_A.
         due: Who learns.
-        update: False asks for every loss and for no gradient.
+        update: False computes every loss and no gradient.
     """
     clean, adversarial, mask = scene.clean, scene.adversarial, scene.mask
     reconstruction = saat.semantic_reconstruction_loss(clean, adversarial, mask)
@@ -117,15 +117,15 @@ def combine(
         push: Gradient of L_F at I_adv.
         limit: Of L_A's norm relative to L_F's, in each sample, or None.
         reconstruction_weight: Of L_R.
-        unit: Whether the push is a bare direction. Then there is no scale that the other two terms
-            could keep: L_A pulls at its limit, and a fixed weight of L_R is relative to the push.
+        unit: Whether the push is only a direction. It then has no scale for the other two terms to
+            keep: L_A pulls at its limit, and a fixed weight of L_R is relative to the push.
 
     Returns:
         The weighted gradient of each term, by name, and the weight of L_R, `(B,)`.
     """
     pulls = {"feedback": push, **verdict.pulls}
     similarity, pull = verdict.similarity.semantic, pulls["reconstruction"]
-    # A sample that got no push, since the detector was not shown it, is still held to its target.
+    # A sample without a push, because the detector did not see it, is still held to its target.
     strength = torch.ones_like(similarity) if unit else _norms(push)
     if isinstance(reconstruction_weight, ReconstructionController):
         weights = reconstruction_weight.weights(similarity, strength, _norms(pull))
@@ -135,7 +135,7 @@ def combine(
             weights = weights / _norms(pull).clamp(min=1e-20)
     pulls["reconstruction"] = pull * weights.view(-1, 1, 1, 1)
     if "adversarial" in pulls and (unit or limit is not None):
-        # Sample by sample, so that it does not matter how pictures are split over processes.
+        # Sample by sample, so that it does not matter how pictures are split across processes.
         pull = pulls["adversarial"]
         most = (1.0 if limit is None else limit) * strength / _norms(pull).clamp(min=1e-20)
         pulls["adversarial"] = pull * (most if unit else most.clamp(max=1.0)).view(-1, 1, 1, 1)
@@ -164,13 +164,13 @@ def pull_of(
 
 
 def trainable(network: nn.Module | None) -> list[nn.Parameter]:
-    """The parameters of a network, if there is one, that learn."""
+    """The parameters of a network that learn; none if there is no network."""
     return [] if network is None else [p for p in network.parameters() if p.requires_grad]
 
 
 @torch.no_grad()
 def _similarity(scene: Scene) -> Similarity:
-    """SSIM of Eq. 9, over the whole of M * I and over the semantic regions, from one map."""
+    """SSIM of Eq. 9, over all of M * I and over the semantic regions only, from one map."""
     similarity = ssim_map(scene.mask * scene.clean, scene.mask * scene.adversarial)
     if scene.inside is None:
         whole = similarity.mean(dim=(1, 2, 3))

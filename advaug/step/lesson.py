@@ -1,13 +1,13 @@
 """Catch the attacker's gradient in the caller's own backward.
 
-What the attacker needs is the gradient of the detector's error at I_adv. A backward of the caller's
-that passes through I_adv brings it there, up to a factor for each sample that the caller's loss
-decides. How that factor is taken out again:
+The attacker needs the gradient of the detector's error at I_adv. A backward of the caller's that
+passes through I_adv brings it there, up to a factor per sample that depends on the caller's loss.
+That factor is removed in one of two ways:
 
-- Where the weight u_i that arrives at each error e_i is known, the gradient times
+- If the weight u_i that arrives at each error e_i is known, the gradient times
   -1 / ((e_i + λ)² B u_i) is exactly that of the mean of Eq. 3.
-- Where only the gradient is known, its direction is used: every sample pushes equally hard, and
-  neither the loss's scale nor its reduction matters.
+- If only the gradient is known, its direction is used: every sample pushes equally hard, and
+  neither the scale of the loss nor its reduction matters.
 """
 
 import weakref
@@ -23,8 +23,8 @@ from advaug.functional import feedback_loss
 
 __all__ = ["Lesson", "Teach", "weighted_mean"]
 
-# Weight of a sample that should have none, relative to the loss's own scale: its gradient survives
-# on the way to the pictures, and what it adds to the detector's is below rounding.
+# Weight of a sample that should have none, relative to the loss's own scale. Its gradient still
+# reaches the pictures, and what it adds to the detector's gradient is below rounding.
 LEAST, LEAST_HALF = 2.0**-40, 2.0**-12
 
 Finish = Callable[[], None]
@@ -34,12 +34,12 @@ Teach = Callable[[Tensor, bool], Finish]
 class Lesson:
     """What one backward of the caller's will teach, once.
 
-    The pictures hold this object only weakly. Whoever waits for the lesson keeps it, and drops the
-    whole scene with it when the backward never comes.
+    The pictures hold this object only weakly. The owner that waits for the lesson keeps it, and
+    drops the whole scene with it if the backward never comes.
 
     Attributes:
-        teach: Called on the way with the gradient of L_F at I_adv, and with whether that is a bare
-            direction. What it returns is called when the whole backward is done.
+        teach: Called during the backward with the gradient of L_F at I_adv, and with whether that
+            is only a direction. What it returns is called when the whole backward is done.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Lesson:
 
     @property
     def waits(self) -> bool:
-        """Whether no backward has come back to the pictures yet."""
+        """Whether the backward has not reached the pictures yet."""
         return self.teach is not None
 
     def tap(self, adversarial: Tensor) -> None:
@@ -71,11 +71,11 @@ class Lesson:
         (self._wanted,) = torch.autograd.grad(feedback, own)
 
     def weigh(self, arrived: Tensor) -> None:
-        """Take the weight u of each error in the caller's loss, `(B,)`, loss scale included."""
+        """Record the weight u of each error in the caller's loss, `(B,)`, loss scale included."""
         self._arrived = arrived
 
     def weigh_by(self, errors: Tensor, chosen: Tensor) -> None:
-        """Take the weights when they arrive at errors of the caller's; ours are the chosen."""
+        """Record the weights when they arrive at the caller's errors; ours are the chosen ones."""
         this = weakref.ref(self)
 
         def arrive(gradient: Tensor) -> None:
@@ -86,7 +86,7 @@ class Lesson:
         errors.register_hook(arrive)
 
     def _take(self, gradient: Tensor) -> None:
-        """Teach, at the first backward only: another one brings nothing new."""
+        """Teach, at the first backward only: a second one brings nothing new."""
         teach, self.teach = self.teach, None
         if teach is not None:
             known = self._wanted is not None and self._arrived is not None
@@ -100,14 +100,14 @@ class Lesson:
             return -directions(gradient)
         weighed = self._arrived != 0
         ratio = torch.where(weighed, self._wanted / self._arrived, 0.0)
-        # A loss that counts for nothing says nothing: not a number, and so the step is left out.
+        # A loss that counts for nothing says nothing: the gradient is NaN, so the step is skipped.
         ratio = torch.where(weighed.any(), ratio, torch.nan)
         return gradient * ratio.view(-1, 1, 1, 1)
 
 
 def directions(gradient: Tensor) -> Tensor:
     """The gradient of each sample, with norm 1, or 0 where there is none."""
-    # By the largest value first: a loss scale may bring squares to infinity or to nothing.
+    # Divide by the largest value first: a loss scale may overflow or underflow the squares.
     largest = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
     gradient = torch.where(largest > 0, gradient / largest, gradient)
     norms = gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
@@ -120,8 +120,8 @@ def weighted_mean(error: Tensor, weights: Tensor, scale: float, lesson: Lesson) 
     Args:
         error: e of Eq. 3, `(B,)`.
         weights: β times the loss's weight, `(B,)`.
-        scale: The loss's weight: what counts as nothing is measured by it.
-        lesson: Which waits at the pictures.
+        scale: The loss's weight; the weight that counts as zero is relative to it.
+        lesson: The lesson that waits at the pictures.
     """
     least = scale * (LEAST_HALF if _in_half(error.device) else LEAST)
     return _WeightedMean.apply(error, weights, least, lesson)

@@ -15,7 +15,7 @@ class Pictures(NamedTuple):
     """A batch of pictures, or a list of pictures of several sizes, padded to one.
 
     Attributes:
-        images: `(B, C, H, W)`, as the detector takes them; padded below and to the right by 0.
+        images: `(B, C, H, W)`, as the detector expects them; padded with 0 below and to the right.
         sizes: `(height, width)` of each picture; None where all fill the batch.
         given: The pictures of a list.
     """
@@ -29,8 +29,8 @@ class Pictures(NamedTuple):
         """Stack what the caller gave.
 
         Raises:
-            TypeError, ShapeError: If a list holds anything but pictures `(C, H, W)` of one number
-                of channels, on one device.
+            TypeError, ShapeError: If a list holds anything but pictures `(C, H, W)` with the same
+                number of channels, on one device.
         """
         if isinstance(given, Tensor) or not isinstance(given, list | tuple):
             return cls(given, None, [])
@@ -59,7 +59,7 @@ class Pictures(NamedTuple):
         return (rows & columns)[:, None].float()
 
     def replaced(self, chosen: Tensor, changed: Tensor) -> Tensor | list[Tensor]:
-        """What the caller gave, with the changed pictures `(k, C, H, W)` in their places."""
+        """What the caller gave, with the changed pictures `(k, C, H, W)` in position."""
         if self.sizes is None:
             replaced = self.images.clone()  # in the caller's memory layout
             replaced[chosen] = changed
@@ -74,7 +74,7 @@ class Pictures(NamedTuple):
 def _check_list(given: Sequence[Tensor]) -> None:
     kinds = [isinstance(picture, Tensor) and picture.ndim == 3 for picture in given]
     if not given or not all(kinds):
-        fact = f"entry {kinds.index(False)} of the list is none" if given else "the list is empty"
+        fact = f"entry {kinds.index(False)} is not a picture" if given else "the list is empty"
         msg = (
             "`images` must be a batch (B, C, H, W) or a list of pictures (C, H, W), but "
             f"{fact}. Take the pictures out of their containers."

@@ -20,10 +20,10 @@ class Scene(NamedTuple):
         structure: S, `(B, 1, H, W)`.
         mask: M, `(B, 1, H, W)`.
         perturbed: I_adv with its graph to the attacker.
-        adversarial: I_adv, a leaf where the gradients of all losses meet before one way back.
+        adversarial: I_adv, a leaf where the gradients of all losses meet before one joint backward.
         shown: I_adv as the detector sees it, with its graph to the leaf.
-        inside: `(B, 1, H, W)`, 1 in the picture and 0 in what it was padded with; None where all
-            pictures fill the batch.
+        inside: `(B, 1, H, W)`, 1 in the picture and 0 in its padding; None if all pictures fill the
+            batch.
     """
 
     clean: Tensor
@@ -51,12 +51,12 @@ def draw(
 
     Args:
         attacker: A(I, S, z).
-        view: Where it may draw, and the appearance.
+        view: Where the attacker may draw, and the appearance.
         clean: I, `(B, C, H, W)` in `[0, 1]`.
         structure: S, `(B, 1, H, W)`.
         mask: M, `(B, 1, H, W)`.
         guide: S for the attacker, or None.
-        learning: Whether gradients will be asked for.
+        learning: Whether gradients will be needed.
         inside: Where the pictures are, `(B, 1, H, W)`; None for everywhere.
         keep: `(B, 1, 1, 1)`, 0 for pictures that get no perturbation; None for all.
     """

@@ -1,19 +1,19 @@
-"""The structure map S, Eq. 2, of any target that holds landmarks.
+"""The structure map S, Eq. 2, from any target that holds landmarks.
 
 `augment` knows no task, so the target's own shape says what it is:
 
 | target | meaning |
 |---|---|
-| `(B, N, 2)`, `(B, N, 3)` | landmarks of one person a picture; a third column above 0 is visible |
+| `(B, N, 2)`, `(B, N, 3)` | one person per picture; visible if a third column is above 0 |
 | `(landmarks, visible)` | the same, and `(B, N)` bool, for several people `(B, P, N)` |
 | `(B, N, h, w)` | heatmaps with peak 1 |
-| `(B, P, N, 2)`, `(B, P, N, 3)` | several people a picture |
-| a list of `(P_i, N, 2 or 3)` | the same, as many people as there are |
+| `(B, P, N, 2)`, `(B, P, N, 3)` | several people per picture |
+| a list of `(P_i, N, 2 or 3)` | the same, with any number of people |
 | a list of dicts with `"keypoints"` | torchvision's detection targets |
 | a dict with `"keypoints"` and `"batch_idx"` | Ultralytics' flat people |
 
-Landmarks are x then y, in pixels of the picture, or in `[0, 1]` of its sides where the caller says
-`normalized`. All people of a picture share one map.
+Landmarks are x then y, in pixels of the picture, or as fractions `[0, 1]` of its sides if the
+caller says `normalized`. All people in a picture share one map.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ from advaug.heatmaps import default_sigma, resize_heatmaps
 
 __all__ = ["Landmarks", "check_units", "read_target", "structure_of"]
 
-TOGETHER = 8  # landmarks drawn at once: all of them would take a picture's size each
+TOGETHER = 8  # landmarks drawn at once; each of them needs memory for a whole map
 FORMS = (
     "landmarks (B, N, 2), with or without visible, heatmaps (B, N, h, w), people (B, P, N, 2 or "
     "3), a list with (P, N, 2 or 3) or a dict with 'keypoints' for each picture, or a dict with "
@@ -42,7 +42,7 @@ class Landmarks(NamedTuple):
 
     Attributes:
         points: `(B, K, 2)`, x then y, in pixels.
-        visible: `(B, K)` bool; False also fills up pictures that have fewer.
+        visible: `(B, K)` bool; also False for the padding of pictures that have fewer.
     """
 
     points: Tensor
@@ -60,11 +60,11 @@ def read_target(
     Args:
         target: Any form of the table above.
         sizes: `(height, width)` of each picture.
-        normalized: Whether landmarks are in parts of the picture's sides.
+        normalized: Whether landmarks are fractions of the picture's sides.
 
     Raises:
-        TypeError, ShapeError, ValueError: If the target has none of the forms, or another number
-            of pictures, or units that cannot be meant.
+        TypeError, ShapeError, ValueError: If the target has none of these forms, the wrong number
+            of pictures, or units that make no sense.
     """
     batch = len(sizes)
     if isinstance(target, Mapping):
@@ -84,14 +84,14 @@ def read_target(
     shown = found.visible & points.isfinite().all(dim=-1)
     points = torch.where(shown[..., None], points, 0.0)  # a NaN would spread over S
     if normalized:
-        # Parts are counted from edge to edge, pixels between their centres.
+        # Fractions are counted from edge to edge, pixels between their centres.
         sides = points.new_tensor([(width, height) for height, width in sizes])
         points = points * sides[:, None] - 0.5
     return Landmarks(points, shown)
 
 
 def check_units(landmarks: Landmarks, size: tuple[int, int]) -> None:
-    """Raise where the visible landmarks cannot be pixels of the picture; reads their values."""
+    """Raise if the visible landmarks cannot be pixels of the picture; reads their values."""
     points = landmarks.points[landmarks.visible]
     if len(points) < 2:
         return
@@ -116,7 +116,7 @@ def check_units(landmarks: Landmarks, size: tuple[int, int]) -> None:
 
 @torch.no_grad()
 def structure_of(target: Landmarks | Tensor, size: tuple[int, int]) -> Tensor:
-    """S: `(B, 1, H, W)`, of landmarks or of heatmaps."""
+    """S: `(B, 1, H, W)`, from landmarks or from heatmaps."""
     if isinstance(target, Landmarks):
         return _of_landmarks(target, size)
     return resize_heatmaps(widen(target.detach()).amax(dim=1, keepdim=True), size)
@@ -125,7 +125,7 @@ def structure_of(target: Landmarks | Tensor, size: tuple[int, int]) -> Tensor:
 def _of_landmarks(landmarks: Landmarks, size: tuple[int, int]) -> Tensor:
     """S: `(B, 1, H, W)`, the maximum over a Gaussian of peak 1 for every visible landmark.
 
-    A running maximum: a map for each landmark is never held.
+    A running maximum: it never holds one map per landmark at the same time.
     """
     sigma = default_sigma(size)
     columns = _profile(landmarks.points[..., 0], size[1], sigma)
@@ -147,7 +147,7 @@ def _profile(centres: Tensor, length: int, sigma: float) -> Tensor:
 
 
 def _is_pair(target: object) -> bool:
-    """Whether this is (landmarks or heatmaps, visible), and no list of two pictures."""
+    """Whether this is (landmarks or heatmaps, visible), and not a list of two pictures."""
     if not isinstance(target, tuple) or len(target) != 2 or not isinstance(target[0], Tensor):
         return False
     visible = target[1]

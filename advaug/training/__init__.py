@@ -1,4 +1,4 @@
-"""What your own trainer can take: pictures in memory or streamed, and captured steps."""
+"""What your own trainer can use: pictures in memory or streamed, and captured steps."""
 
 from advaug.training.graphs import CapturedStep
 from advaug.training.loading import Batch, InMemoryLandmarks, TrainingPictures

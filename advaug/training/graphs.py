@@ -25,32 +25,33 @@ FAILED = (
 class CapturedStep:
     """Run a training step, and once it has settled replay it as a CUDA graph.
 
-    A step launches some thousands of kernels. Where they are small, as for 8 pictures of 256 px, a
+    A step launches some thousands of kernels. If they are small, as for 8 pictures of 256 px, a
     modern card waits for Python to launch them; a graph is launched at once.
 
-    The first three calls run the step as it is, the fourth captures it, and from then on the graph
-    is replayed. Every call is one training step, so a run is the same with and without capture:
-    with modes `"shared"` and `"fused"` and a detector that draws no random numbers bit for bit as
-    far as its kernels are deterministic; else with other random numbers from the same seed.
+    The first three calls run the step as it is, the fourth captures it, and later calls replay the
+    graph. Every call is one training step, so a run is the same with and without capture. With
+    modes `"shared"` and `"fused"` and a detector that draws no random numbers, it is the same bit
+    for bit, as far as its kernels are deterministic; otherwise the random numbers differ for the
+    same seed.
 
-    Where a step cannot be captured it runs as it is, and `reason` says why: before the first
-    capture, or for one call whose tensors have another shape.
+    A step that cannot be captured runs as it is, and `reason` says why. This may happen before the
+    first capture, or for one call whose tensors have another shape.
 
-    What Python decides in a step it decides once, when it is captured. Numbers among the options of
-    the given optimizers are watched; a learning rate that a schedule changes must be a tensor on
-    the device. `adversary.report` is overwritten by every call, as is what it holds.
+    What Python decides in a step is decided once, at the capture. Numeric options of the given
+    optimizers are watched; a learning rate that a schedule changes must be a tensor on the device.
+    Every call overwrites `adversary.report` and its tensors.
 
     Args:
         step: A whole step from tensors to the loss, a tensor: detector, adversary, backward,
             optimizer and `zero_grad`, and autocast where it is used.
         adversary: The one that `step` calls, if any.
-        optimizers: Those that `step` steps, beside the adversary's own.
+        optimizers: Those that `step` steps, besides the adversary's own.
 
     Attributes:
-        reason: Why the last call did not replay a graph; None where it did, and before the first.
+        reason: Why the last call did not replay a graph; None if it did, and before the first.
 
     Raises:
-        RuntimeError: From a call, where the capture fails after all.
+        RuntimeError: From a call, if the capture itself fails.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class CapturedStep:
         self._captured = False
 
     def __call__(self, *tensors: Tensor) -> Tensor:
-        """One training step; gives a copy of its loss, detached."""
+        """One training step; returns a copy of its loss, detached."""
         self._calls += 1
         if self._calls == 1:
             self._obstacle = _obstacle(tensors, self._adversary, self._optimizers)
@@ -83,7 +84,7 @@ class CapturedStep:
         return self._replay(tensors)
 
     def _warm_up(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Run the step as it is, where it will be captured; the last time look for what waits."""
+        """Run the step as it is before the capture; in the last such call look for what waits."""
         self.reason = f"call {self._calls} of {WARM_UP} that settle the step"
         if self._graph is None:
             self._graph = _Graph()
@@ -109,7 +110,7 @@ class CapturedStep:
         self._captured = True
 
     def _difference(self, tensors: Sequence[Tensor]) -> str | None:
-        """What keeps the graph from standing for this call."""
+        """Why the graph cannot replace this call; None if it can."""
         given, known = ([_kind(tensor) for tensor in group] for group in (tensors, self._inputs))
         if given != known:
             return f"the graph is for {', '.join(known)}, but got {', '.join(given)}"
@@ -144,7 +145,7 @@ class _Graph:
         self._graph = torch.cuda.CUDAGraph()
 
     def run(self, work: Callable[[], Tensor]) -> Tensor:
-        """Run it between what has been launched so far and what will be."""
+        """Run it in order with the work launched before and after it."""
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             result = work()
@@ -152,7 +153,7 @@ class _Graph:
         return result
 
     def capture(self, work: Callable[[], Tensor]) -> Tensor:
-        """Record it; what it gives is filled by each replay.
+        """Record the work; each replay fills the tensors that it returns.
 
         Raises:
             RuntimeError: If the work cannot be captured.
@@ -173,7 +174,7 @@ def _obstacle(
     adversary: SampleAdaptiveAdversary | None,
     optimizers: Sequence[Optimizer],
 ) -> str | None:
-    """Why a step cannot be captured, as far as can be said without running it."""
+    """Why a step cannot be captured, as far as this is known without running it."""
     reasons = [
         *_unsteady(adversary),
         *(
@@ -192,7 +193,7 @@ def _obstacle(
         reasons.append("several processes exchange gradients within the step")
     elsewhere = [tensor.device.type for tensor in tensors if not tensor.is_cuda]
     if elsewhere:
-        reasons.append(f"a tensor is on the device {elsewhere[0]!r}, and graphs are CUDA's alone")
+        reasons.append(f"a tensor is on the device {elsewhere[0]!r}, and only CUDA has graphs")
     elif torch.is_autocast_enabled("cuda"):
         # Its cache would hand weights to the graph that were cast before.
         reasons.append("autocast must begin and end within the step")
@@ -221,7 +222,7 @@ def _optimizers_of(adversary: SampleAdaptiveAdversary | None) -> list[Optimizer]
 
 
 def _can_be_captured(optimizer: Optimizer) -> bool:
-    """Whether its state is on the device; where there is no such option there is no such state."""
+    """Whether its state is on the device; optimizers without such an option have no such state."""
     return all(
         group.get("capturable", True) or group.get("fused", False)
         for group in optimizer.param_groups
@@ -243,7 +244,7 @@ def _capturable(optimizers: Sequence[Optimizer]) -> Iterator[None]:
 
 
 def _options(optimizers: Sequence[Optimizer]) -> list[dict[str, Any]]:
-    """The options that a graph takes as they are at its capture: all but tensors."""
+    """The options that a graph fixes at its capture: all except tensors."""
     return [
         {
             name: value
@@ -261,7 +262,7 @@ def _kind(tensor: Tensor) -> str:
 
 @contextlib.contextmanager
 def _waits() -> Iterator[list[str]]:
-    """Collect the places in the code that wait for the device, once each."""
+    """Collect the places in the code that wait for the device, each one once."""
     found: list[str] = []
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings(record=True) as caught:

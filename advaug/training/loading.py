@@ -41,7 +41,7 @@ class Batch:
 
 
 class TrainingPictures(Protocol):
-    """What the trainer asks of a dataset: the pictures of any step, by its number."""
+    """What the trainer requires of a dataset: the pictures of any step, by its number."""
 
     def __len__(self) -> int:
         """How many pictures there are."""
@@ -54,22 +54,22 @@ class TrainingPictures(Protocol):
         ...
 
     def mean_shape(self) -> Tensor:
-        """Mean place of each landmark, as by the function `mean_shape`."""
+        """Mean position of each landmark, as in the function `mean_shape`."""
         ...
 
 
 @dataclass(frozen=True)
 class StepOrder:
-    """Which pictures each step sees: every epoch in a new order, its incomplete end left out.
+    """Which pictures each step sees: every epoch in a new order, without its incomplete end.
 
-    They follow from these numbers and the step's alone, so that a resumed run needs no state.
+    They depend only on these numbers and the step's, so a resumed run needs no state.
 
     Attributes:
-        size: Pictures a step and process.
-        count: Pictures there are. Where one step needs more, it shows some more than once.
-        seed: Of the order.
-        process: Which process asks.
-        processes: How many share a step.
+        size: Pictures per step and process.
+        count: How many pictures there are. If one step needs more, some are repeated.
+        seed: Seed of the order.
+        process: Index of this process.
+        processes: How many processes share a step.
     """
 
     size: int
@@ -83,7 +83,7 @@ class StepOrder:
 
         Args:
             step: Number of the step, from 0.
-            device: Where to give them; an order travels there once an epoch.
+            device: Device of the result; an order is copied there once per epoch.
         """
         together = self.size * self.processes
         epoch, position = divmod(step, max(self.count // together, 1))
@@ -102,9 +102,9 @@ def _epoch_order(count: int, rounds: int, seed: int, device: torch.device | str)
 
 
 def mean_shape(landmarks: Tensor, visible: Tensor) -> Tensor:
-    """Mean place of each landmark, where it is visible: `(N, 2)`, x then y, in pixels.
+    """Mean position of each landmark where it is visible: `(N, 2)`, x then y, in pixels.
 
-    A landmark that no picture shows is put amid the others.
+    A landmark that no picture shows is placed at the mean of the others.
 
     Args:
         landmarks: `(B, N, 2)`.
@@ -117,12 +117,12 @@ def mean_shape(landmarks: Tensor, visible: Tensor) -> Tensor:
 class InMemoryLandmarks:
     """Hold a whole dataset on a device, pictures as bytes, so that no step waits for a disk.
 
-    300W at 256 px takes 620 MB; see `advaug.training.streaming` for sets that do not fit.
+    300W at 256 px needs 620 MB; see `advaug.training.streaming` for sets that do not fit.
 
     Args:
         dataset: Gives `LandmarkSample`s of one size.
         device: Where to keep them.
-        workers: Processes that read; 0 reads in this one.
+        workers: Processes that read; 0 reads in this process.
         title: What the progress bar says.
     """
 
@@ -159,7 +159,7 @@ class InMemoryLandmarks:
         return Batch(images, self.landmarks[index], self.visible[index])
 
     def mean_shape(self) -> Tensor:
-        """Mean place of each landmark over all pictures, as by the function `mean_shape`."""
+        """Mean position of each landmark over all pictures, as in the function `mean_shape`."""
         return mean_shape(self.landmarks, self.visible)
 
     def batch(
@@ -171,6 +171,6 @@ class InMemoryLandmarks:
 
 
 def _as_bytes(samples: Sequence[LandmarkSample]) -> tuple[Tensor, Tensor, Tensor]:
-    """Stack samples, pictures as bytes, so that a fourth of it leaves the worker."""
+    """Stack samples, pictures as bytes, so that only a quarter of the data leaves the worker."""
     images, landmarks, visible = map(torch.stack, zip(*samples, strict=True))
     return (images * 255).round().to(torch.uint8), landmarks, visible

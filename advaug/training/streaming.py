@@ -22,7 +22,7 @@ from advaug.training.loading import (
 
 __all__ = ["StreamedLandmarks", "hold_or_stream"]
 
-MEMORY_SHARE = 0.25  # of the device's, for the pictures; the rest is for the networks
+MEMORY_SHARE = 0.25  # of the device's memory, for the pictures; the rest is for the networks
 MEAN_OF = 1000
 NOTHING = -1
 
@@ -36,10 +36,10 @@ def hold_or_stream(
     workers: int = 2,
     title: str = "reading pictures",
 ) -> TrainingPictures:
-    """Keep a dataset in the device's memory, or stream it where it is too large for that.
+    """Keep a dataset in the device's memory, or stream it if it is too large.
 
-    It is streamed where its pictures, as bytes, take more than a quarter of all the memory that
-    the device has. What is free at the moment plays no part, so that a resumed run decides alike.
+    It is streamed if its pictures, as bytes, need more than a quarter of the device's total memory.
+    What is free at the moment does not matter, so that a resumed run decides the same way.
 
     Args:
         dataset: Gives `LandmarkSample`s of one size.
@@ -67,18 +67,18 @@ def _total_memory(device: torch.device) -> int:
 class StreamedLandmarks:
     """Give the batches of `InMemoryLandmarks`, without holding the dataset.
 
-    Workers decode pictures and cut bytes around the faces, several steps ahead; the device takes
-    the exact squares, one step ahead. On a GPU that happens on a stream of its own, from pinned
-    memory, while the present batch is learned from. Which pictures a step sees follows from the
-    seed and the step's number alone, whatever the number of workers, so that a resumed run needs
-    no state. Steps that do not follow each other start the workers anew.
+    Workers decode pictures and cut bytes around the faces, several steps ahead; the device computes
+    the exact squares, one step ahead. On a GPU this happens on a separate stream, from pinned
+    memory, while the current batch is used for training. Which pictures a step sees depends only on
+    the seed and the step's number, whatever the number of workers, so a resumed run needs no state.
+    Steps out of sequence restart the workers.
 
-    A dataset other than a `CroppedPictures` (or a `Subset` of one) is read as finished samples.
+    A dataset that is not a `CroppedPictures` (or a `Subset` of one) is read as finished samples.
 
     Args:
         dataset: Gives `LandmarkSample`s of one square size.
         device: Of the batches.
-        workers: Processes that read; 0 reads in this one, without running ahead.
+        workers: Processes that read; 0 reads in this process, without reading ahead.
 
     Raises:
         DatasetError: If the first picture cannot be read.
@@ -105,7 +105,7 @@ class StreamedLandmarks:
         self._dataset = dataset
         self._workers = workers
         self._side = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
-        # The picture that each worker is at, in memory that they share with this process.
+        # The picture that each worker is reading, in memory that they share with this process.
         self._in_hand = torch.full((max(workers, 1),), NOTHING).share_memory_()
         self._reader: Iterator[Any] | None = None
         self._next: tuple[int, StepOrder] | None = None
@@ -121,8 +121,7 @@ class StreamedLandmarks:
         """The pictures of one step, chosen by `StepOrder`.
 
         Raises:
-            DatasetError: If a picture cannot be read, or a worker has died of one; the message
-                names it.
+            DatasetError: If a picture cannot be read or kills its worker; the message names it.
         """
         order = StepOrder(size, len(self), seed, process, processes)
         if self._next != (step, order):
@@ -139,9 +138,9 @@ class StreamedLandmarks:
         return batch
 
     def mean_shape(self) -> Tensor:
-        """Mean place of each landmark, as by the function `mean_shape`.
+        """Mean position of each landmark, as in the function `mean_shape`.
 
-        Over a thousand samples at most, evenly spread: a large set is not gone through for it.
+        From at most a thousand samples, evenly spread: a large set is not read for it.
         """
         count = min(len(self), MEAN_OF)
         spread = [place * len(self) // count for place in range(count)]
@@ -150,7 +149,7 @@ class StreamedLandmarks:
         return mean_shape(landmarks, visible)
 
     def close(self) -> None:
-        """End the workers and forget what was read ahead; the next `batch` starts anew."""
+        """Stop the workers and drop what was read ahead; the next `batch` starts them again."""
         self._reader = self._next = self._ahead = None
         self._in_hand.fill_(NOTHING)
 
@@ -166,7 +165,7 @@ class StreamedLandmarks:
         return iter(loader)
 
     def _read(self) -> Batch | DatasetError:
-        """The batch after the last one; an error is given, since it may be read ahead."""
+        """The batch after the last one; an error is returned, as it may be read ahead."""
         assert self._reader is not None
         try:
             cuts = next(self._reader)
@@ -175,7 +174,7 @@ class StreamedLandmarks:
         return cuts if isinstance(cuts, DatasetError) else self._crop(cuts)
 
     def _crop(self, cuts: Cuts) -> Batch:
-        """Bring cuts to the device and take their squares, beside what the device is at."""
+        """Copy cuts to the device and resample their squares, in parallel with its current work."""
         with torch.cuda.stream(self._side):  # does nothing for None
             cuts = Cuts(*(part.to(self.device, non_blocking=True) for part in cuts))
             images = resample_cuts(cuts.canvas, cuts.geometry, self.image_size)
@@ -216,7 +215,8 @@ class _Steps(Dataset[Any]):
         try:
             return pack_cuts([self._read(index) for index in indices])
         except DatasetError as error:
-            # As a value it arrives as it is; raised, with the worker's stack as its message.
+            # Returned, an error arrives as it is; raised, its message becomes the worker's
+            # traceback.
             return error
 
     def _read(self, index: int) -> CutSample:

@@ -13,24 +13,25 @@ __all__ = ["RandomAppearance", "blurred", "seen_as"]
 
 
 class RandomAppearance(nn.Module):
-    """A cover, blur, noise, contrast, light and shade of chance, through which gradients flow.
+    """Random cover, blur, noise, contrast, light and shade, through which gradients flow.
 
-    Not in the paper, whose attacker works on the very pixels that the detector gets: what it draws
-    may hang on their values. Under a light of chance only that remains an attack which still is one
-    when it is darker, softer or noisier: the expectation over transformations of A. Athalye et al.,
-    "Synthesizing robust adversarial examples", ICML 2018. And part of it is hidden, as by random
-    erasing (Z. Zhong et al., AAAI 2020), since an attacker that paints on a picture hides little of
-    it; where we differ: the rectangle is tilted, and of one colour with a soft shade as often as of
-    noise, as things are that stand before a face. Pixels do not move, so landmarks hold.
+    Not in the paper, whose attacker works on the exact pixels that the detector gets, so what it
+    draws may depend on their values. Under random light, only what still works when it is darker,
+    softer or noisier remains an attack: the expectation over transformations of A. Athalye et al.,
+    "Synthesizing robust adversarial examples", ICML 2018. Part of the picture is also hidden, as by
+    random erasing (Z. Zhong et al., AAAI 2020), because an attacker that paints on a picture hides
+    little of it. Where we differ: the rectangle is tilted, and is filled with one softly shaded
+    colour as often as with noise, as real things in front of a face are. Pixels do not move, so
+    landmarks hold.
 
     Args:
         cover: Smallest and largest side of the rectangle that hides a part of every sample, as a
-            part of the picture's longer side; None for no cover.
-        probability: With which each of the five changes below happens to a sample.
+            fraction of the picture's longer side; None for no cover.
+        probability: Probability of each of the five changes below, per sample.
         exposure: Smallest and largest factor of all values, drawn evenly on a log scale.
         contrast: Smallest and largest factor about the picture's mean.
-        shade: How much of the light the darkest side shade takes, in `[0, 1]`.
-        blur: Largest standard deviation of the Gaussian blur, as a part of the picture's side.
+        shade: How much of the light the darkest side shade removes, in `[0, 1]`.
+        blur: Largest standard deviation of the Gaussian blur, as a fraction of the picture's side.
         noise: Largest standard deviation of the Gaussian noise.
         clamp: Whether what comes out is a picture in `[0, 1]`, as a camera gives it and as
             everything in this library takes it. False for the adversary's own use between attacker
@@ -86,12 +87,12 @@ class RandomAppearance(nn.Module):
 
     @full_precision
     def forward(self, images: Tensor) -> Tensor:
-        """Draw from PyTorch's global random state, which the adversary lends its own."""
+        """Draw from PyTorch's global random state, which the adversary swaps for its own."""
         if self.cover is not None:
             images = _covered(images, *self.cover)
         if self.blur > 0:
             images = self._blurred(images)
-        # Before the light changes: noise of its own would drown what is dark.
+        # Before the light changes: the noise would otherwise drown what is dark.
         deviation = self._draw(images, 0.0, self.noise, neutral=0.0)
         images = images + deviation * torch.randn_like(images)
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
@@ -121,9 +122,9 @@ class RandomAppearance(nn.Module):
 
 
 def blurred(images: Tensor, deviation: Tensor, most: float) -> Tensor:
-    """Blur each picture with a Gaussian of its own, without waiting for the device.
+    """Blur each picture with a different Gaussian, without waiting for the device.
 
-    As products of matrices: on an accelerator a wide depthwise kernel takes many times as long,
+    Uses products of matrices: on an accelerator a wide depthwise kernel takes many times as long,
     above all backward.
 
     Args:
@@ -138,7 +139,7 @@ def blurred(images: Tensor, deviation: Tensor, most: float) -> Tensor:
 
 
 def _gaussian(deviation: Tensor, radius: int, side: int) -> Tensor:
-    """`(B, 1, side, side)`: what blurs along a side, which is mirrored at its end pixels."""
+    """`(B, 1, side, side)`: blurs along a side, which is mirrored at its end pixels."""
     place = torch.arange(side, device=deviation.device)
     steps = torch.arange(-radius, radius + 1, device=deviation.device)
     total = _bell(steps, deviation, radius).sum(dim=-1, keepdim=True)
@@ -156,7 +157,7 @@ def _bell(distance: Tensor, deviation: Tensor, radius: int) -> Tensor:
 
 
 def _covered(images: Tensor, least: float, most: float) -> Tensor:
-    """A tilted rectangle of a colour of its own, smooth or rough, before each picture."""
+    """A tilted rectangle in front of each picture, of any colour, smooth or rough."""
     height, width = images.shape[-2:]
     longer = max(height, width)
     middle_y, middle_x = _uniform(images, 0, height), _uniform(images, 0, width)

@@ -1,8 +1,8 @@
 """What the world does to a picture: random changes that leave every landmark where it is.
 
-A mixing attacker chooses where each of them shows. All take and give pictures `(B, C, H, W)` in
-`[0, 1]`, compute in float32 or wider, and draw anew for each picture from PyTorch's global random
-state, which the adversary replaces by its own. Gradients flow through them to the pictures.
+A mixing attacker chooses where each of them shows. All map pictures `(B, C, H, W)` in `[0, 1]` to
+the same, compute in float32 or wider, and draw anew for each picture from PyTorch's global random
+state, which the adversary swaps for its own. Gradients flow through them to the pictures.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ __all__ = ["CHANGES", "Change", "another", "blur", "colour", "cover", "light", "
 
 Change = Callable[[Tensor], Tensor]
 
-LATTICE = 4  # values to a side of a smooth field
+LATTICE = 4  # values per side of a smooth field
 DARKEST = 1e-3  # below it a power of a value has no useful gradient
 
 
@@ -40,7 +40,7 @@ def colour(images: Tensor) -> Tensor:
 
 @full_precision
 def blur(images: Tensor) -> Tensor:
-    """Blur with a Gaussian of a deviation from 1/64 to 1/16 of the longer side."""
+    """Blur with a Gaussian whose deviation is 1/64 to 1/16 of the longer side."""
     longer = max(images.shape[-2:])
     deviation = _uniform(images, longer / 64, longer / 16).flatten(1)
     return blurred(images, deviation, longer / 16).clamp(0, 1)
@@ -48,13 +48,13 @@ def blur(images: Tensor) -> Tensor:
 
 @full_precision
 def noise(images: Tensor) -> Tensor:
-    """Add Gaussian noise of a deviation from 0.05 to 0.4."""
+    """Add Gaussian noise with a deviation of 0.05 to 0.4."""
     return (images + _uniform(images, 0.05, 0.4) * torch.randn_like(images)).clamp(0, 1)
 
 
 @full_precision
 def cover(images: Tensor) -> Tensor:
-    """Show something else instead: a colour with a soft shade, smooth or rough."""
+    """Show something else instead: a softly shaded colour, smooth or rough."""
     channels = images.shape[1]
     surface = _uniform(images, 0, 1, channels) + 0.2 * _field(images, channels)
     rough = _uniform(images, 0, 0.3) * (_uniform(images, 0, 1) < 0.5)
@@ -65,7 +65,7 @@ def cover(images: Tensor) -> Tensor:
 def another(images: Tensor) -> Tensor:
     """Show the batch's next picture, upside down.
 
-    It has the texture of another face, and no second face with landmarks of its own.
+    It has the texture of another face, but not a second face with its own landmarks.
     """
     return images.roll(1, dims=0).flip(-2).clamp(0, 1)
 

@@ -11,14 +11,14 @@ __all__ = ["RandomRegions", "within"]
 class RandomRegions(nn.Module):
     """Rectangles anywhere in each picture, drawn anew in every step.
 
-    Not in the paper, whose attacker draws on the whole picture, and soon draws much the same on
-    every one: what it repeats the detector learns by heart, and loses on clean pictures. In regions
-    of chance the same attacker is an occluder that tells as much as it hides, another one in each
-    step, and the rest of the picture stays true.
+    Not in the paper, whose attacker draws on the whole picture and soon draws much the same on
+    every one. The detector memorises what repeats, and loses accuracy on clean pictures. In random
+    regions the same attacker is an occluder that reveals as much as it hides, a different one in
+    each step, and the rest of the picture stays true.
 
     Args:
         count: Rectangles in a picture; they may overlap.
-        size: Smallest and largest side of a rectangle, as a part of the picture's side.
+        size: Smallest and largest side of a rectangle, as a fraction of the picture's side.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -40,7 +40,7 @@ class RandomRegions(nn.Module):
         self.size = size
 
     def forward(self, images: Tensor) -> Tensor:
-        """Draw from PyTorch's global random state, which the adversary lends its own."""
+        """Draw from PyTorch's global random state, which the adversary swaps for its own."""
         batch, _, height, width = images.shape
         least, most = self.size
         shape = (2, batch, self.count, 1, 1)
@@ -54,10 +54,10 @@ class RandomRegions(nn.Module):
 
 
 def within(regions: Tensor, perturbation: Tensor) -> Tensor:
-    """The perturbation as far as it lies in the regions.
+    """The part of the perturbation that lies in the regions.
 
     Raises:
-        ShapeError: If the regions are not `(B, 1, H, W)` of the perturbation.
+        ShapeError: If the regions are not the `(B, 1, H, W)` of the perturbation.
     """
     batch, _, height, width = perturbation.shape
     if regions.shape != (batch, 1, height, width):
@@ -70,5 +70,5 @@ def within(regions: Tensor, perturbation: Tensor) -> Tensor:
 
 
 def _middles(count: int, like: Tensor) -> Tensor:
-    """Where the pixels of a side lie, as parts of it."""
+    """Where the pixels of a side lie, as fractions of it."""
     return (torch.arange(count, device=like.device) + 0.5) / count

@@ -1,10 +1,10 @@
 """Landmark-C: a benchmark of corruptions under which landmarks stay where they are.
 
 Twenty kinds of five severities each, after ImageNet-C and COCO-C, with the lights and occluders
-that faces meet, and a second group of kinds that no augmentation of this library resembles, to be
-reported apart. `docs/corruptions_definition.md` defines them for citing and for re-implementing.
-What happens to a picture follows from the picture, its seed, its landmarks where needed, and
-nothing else.
+that faces meet. A second group of kinds, which no augmentation of this library resembles, is
+reported separately. `docs/corruptions_definition.md` defines them for citing and for
+re-implementing. The result for a picture depends on the picture, its seed, its landmarks where
+needed, and nothing else.
 """
 
 import zlib
@@ -72,13 +72,13 @@ CORRUPTIONS: Mapping[str, Corruption] = {
         occluders.mask, (1.3, 0.95, 0.7, 0.45, 0.2), "upper edge on the nose", face=True
     ),
 }
-"""The benchmark's kinds by name, many akin to what this library trains on.
+"""The benchmark's kinds by name, many of them similar to what this library trains on.
 
-Lengths are in sides of the face's square.
+Lengths are in units of the side of the face's square.
 """
 
 GROUPS: Mapping[str, Mapping[str, Corruption]] = {"akin": CORRUPTIONS, "unlike": UNLIKE}
-"""Kinds akin to what this library trains on, and those that are not: two numbers, never one."""
+"""Kinds akin to what this library trains on, and those that are not; never combine the two."""
 
 _KINDS: Mapping[str, Corruption] = {**CORRUPTIONS, **UNLIKE}
 
@@ -94,20 +94,19 @@ def corrupt(
 ) -> Tensor:
     """Corrupt every picture of a batch.
 
-    Picture `i` depends on `images[i]`, `seeds[i]`, `landmarks[i]` and the square alone, so that an
-    evaluation sees the same pixels in every batch, and up to rounding on every device. The kinds
-    are independent of each other for the same seed; the severities of a kind differ in strength
-    alone.
+    Picture `i` depends only on `images[i]`, `seeds[i]`, `landmarks[i]` and the square. So an
+    evaluation sees the same pixels in every batch, and up to rounding on every device. For the same
+    seed the kinds are independent of each other; the severities of a kind differ only in strength.
 
     Args:
         images: RGB, in `[0, 1]`.
         kind: A name of `CORRUPTIONS` or `UNLIKE`.
         severity: 1 to 5.
-        seeds: One integer a picture, such as its index in the data set. Keep a tensor on the CPU:
-            its values are read there.
-        landmarks: In pixels; needed for kinds whose `face` is True, else ignored.
-        square: Around the face, whose side is the unit of every strength, the same in all pictures.
-            None for crops of faces: the whole picture.
+        seeds: One integer per picture, such as its index in the data set. A tensor should be on the
+            CPU, because its values are read there.
+        landmarks: In pixels; required for kinds whose `face` is True, otherwise ignored.
+        square: The square around the face, whose side is the unit of every strength; the same in
+            all pictures. None for crops of faces: the whole picture.
 
     Returns:
         New pictures in `[0, 1]`, of the dtype and on the device of `images`.
@@ -147,7 +146,7 @@ def corrupt(
 
 
 def check_kinds(kinds: Sequence[str], group: str | None = None) -> None:
-    """Raise unless all `kinds` are known, in the group if one is named, and there is one at least.
+    """Raise unless all `kinds` are known, in the group if one is named, and there is at least one.
 
     Raises:
         ValueError: Also if the group is unknown.
@@ -172,7 +171,7 @@ def check_severities(severities: Sequence[int]) -> None:
 
 
 def _keys(kind: str, seeds: Tensor) -> Tensor:
-    """What a kind makes of the seeds: other numbers than any other kind."""
+    """Turn seeds into numbers that differ from those of any other kind."""
     return hash_integers(hash_integers(seeds) ^ zlib.crc32(kind.encode()))
 
 
@@ -196,7 +195,7 @@ def _face_landmarks(kind: str, landmarks: Tensor | None, images: Tensor) -> Tens
 
 def _check_square(square: Square, height: int, width: int) -> None:
     left, top, side = square
-    # At least a pixel's centre inside; NaN fails every comparison.
+    # At least one pixel's centre inside; NaN fails every comparison.
     fits = side >= 1 and left + side > 0.5 and top + side > 0.5
     if not (fits and left < width - 0.5 and top < height - 0.5):
         msg = (

@@ -15,7 +15,7 @@ _LINE_WIDTH = 1.0  # pixels
 
 
 def defocus_blur(scene: Scene, radius: float) -> Tensor:
-    """Spread each point over a disk; `radius` in sides of the square."""
+    """Spread each point over a disk; `radius` is in units of the square's side."""
     pixels = radius * scene.square.side
     x, y = _offsets(scene, pixels)
     kernel = (pixels + 0.5 - torch.hypot(x, y)).clamp(0, 1)
@@ -23,7 +23,7 @@ def defocus_blur(scene: Scene, radius: float) -> Tensor:
 
 
 def motion_blur(scene: Scene, length: float) -> Tensor:
-    """Spread each point over a line of random direction; `length` in sides of the square."""
+    """Spread each point over a line in a random direction; `length` in units of the side."""
     half = length * scene.square.side / 2
     x, y = _offsets(scene, half)
     (angle,) = math.pi * scene.draw(1)
@@ -37,9 +37,9 @@ def motion_blur(scene: Scene, length: float) -> Tensor:
 def zoom_blur(scene: Scene, reach: float) -> Tensor:
     """Average magnifications from `1 - reach` to `1 + reach` about the centre of the square.
 
-    Their mean is 1, and each weighs as much less as it makes things larger: a landmark is smeared
-    along its ray from the centre, but its centre of mass stays where it is. Both signs of
-    reach / 2, reach / 4, ... are summed up, that is every binary fraction between the two ends.
+    Their mean is 1, and each weighs less by as much as it magnifies: a landmark is smeared along
+    its ray from the centre, but its centre of mass stays where it is. Both signs of reach / 2,
+    reach / 4, ... are summed, so that every binary fraction between the two ends occurs.
     """
     images = scene.images
     displacement = reach * scene.square.side / 2  # at the border, pixels
@@ -63,7 +63,7 @@ def _filtered(scene: Scene, kernel: Tensor) -> Tensor:
 
 
 def _magnified(scene: Scene, images: Tensor, factor: float) -> Tensor:
-    """Magnify about the centre of the square; the picture's border goes on outside."""
+    """Magnify about the centre of the square; outside the picture its border is repeated."""
     height, width = scene.size
     left, top, side = scene.square
     centre = ((2 * left + side) / width - 1, (2 * top + side) / height - 1)

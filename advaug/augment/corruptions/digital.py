@@ -17,7 +17,7 @@ _LARGEST_SCALE = 2.0  # a tiny face in a large photograph would take gigabytes
 def jpeg(scene: Scene, quality: float) -> Tensor:
     """Compress at a face of 64 pixels, whatever the picture's own size, and scale back.
 
-    Faces of less than 32 pixels are doubled only.
+    Faces of less than 32 pixels are only doubled.
     """
     scale = min(_CODED_SIDE / scene.square.side, _LARGEST_SCALE)
     size = (max(1, round(scale * scene.size[0])), max(1, round(scale * scene.size[1])))
@@ -27,7 +27,7 @@ def jpeg(scene: Scene, quality: float) -> Tensor:
 
 
 def pixelation(scene: Scene, cells: float) -> Tensor:
-    """Average over squares, of which `cells` fit along a side of the face's square."""
+    """Average over squares, `cells` of them along a side of the face's square."""
     height, width = scene.size
     scale = cells / scene.square.side
     rows, columns = max(1, round(height * scale)), max(1, round(width * scale))

@@ -22,7 +22,7 @@ class Lens(NamedTuple):
     Attributes:
         cover: `(B, H, W)` in `[0, 1]`.
         inner: Where the bridge begins, `(B, 2)` in the frame of the face.
-        outer: Where the temple begins, likewise.
+        outer: Where the temple begins, in the same frame.
     """
 
     cover: Tensor
@@ -35,7 +35,7 @@ class FaceFrame:
 
     Args:
         landmarks: `(B, 68, 2)` in pixels.
-        scene: Whose pixels.
+        scene: Provides the pixels.
 
     Attributes:
         local: `(B, 68, 2)`, the landmarks in the frame, pixels.
@@ -82,5 +82,5 @@ class FaceFrame:
 
 
 def _on_maps(values: Tensor) -> Tensor:
-    """Numbers of each picture `(B,)`, ready to meet maps `(B, H, W)`."""
+    """Reshape one number per picture, `(B,)`, to broadcast over maps `(B, H, W)`."""
     return values[:, None, None]

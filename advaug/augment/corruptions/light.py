@@ -15,16 +15,16 @@ _WAVES = 6
 
 
 def brightness(scene: Scene, share: float) -> Tensor:
-    """Overexpose: take the square's mean grey a share of its way to white, and lose what is above.
+    """Overexpose: move the square's mean grey a share of its way to white, and clip what is above.
 
-    So a dark picture is multiplied by more than a light one.
+    So a dark picture is multiplied by a larger factor than a light one.
     """
     mean = _mean_grey(scene).clamp(min=0.05)
     return scene.images * (mean + share * (1 - mean)) / mean
 
 
 def contrast(scene: Scene, factor: float) -> Tensor:
-    """Draw all values near the mean grey of the square."""
+    """Move all values towards the mean grey of the square."""
     mean = _mean_grey(scene)
     return mean + factor * (scene.images - mean)
 
@@ -32,7 +32,7 @@ def contrast(scene: Scene, factor: float) -> Tensor:
 def side_light(scene: Scene, depth: float) -> Tensor:
     """Light the face from the left or the right: `1 - depth` on the dark side.
 
-    The lit side gains half of what the dark one loses.
+    The lit side gains half of what the dark side loses.
     """
     side, slope = scene.draw(2)
     direction = torch.where(side < 0.5, 0.0, math.pi) + (slope - 0.5) * math.pi / 2
@@ -43,7 +43,7 @@ def side_light(scene: Scene, depth: float) -> Tensor:
 
 
 def cast_shadow(scene: Scene, depth: float) -> Tensor:
-    """Let something throw its shadow over about half of the face: `1 - depth` of the light there.
+    """Cast a shadow over about half of the face: `1 - depth` of the light remains there.
 
     The shadow's edge is a wave through the middle of the face, with a narrow penumbra.
     """
@@ -58,7 +58,7 @@ def cast_shadow(scene: Scene, depth: float) -> Tensor:
 
 
 def fog(scene: Scene, density: float) -> Tensor:
-    """Mix with the light of the air, in drifts of a third more and less than `density`."""
+    """Mix with the light of the air, in drifts of a third more or less than `density`."""
     drawn = scene.draw(3 * _WAVES)
     u, v = scene.coordinates()
     drift = torch.zeros_like(scene.images[:, 0])

@@ -1,8 +1,8 @@
 """Noise of the sensor.
 
-Noise has one value in each cell of whole pixels, as near to 1/128 of the face's square as they
-come, and its power in a part of the face is the same whatever the number of pixels: reduced to the
-same size, a noisy picture of 256 pixels and one of 64 look alike.
+Noise has one value per cell. A cell is a whole number of pixels wide, as close to 1/128 of the
+face's square as possible. The noise power in a part of the face does not depend on the number of
+pixels: reduced to the same size, noisy pictures of 256 pixels and of 64 look alike.
 """
 
 import math
@@ -22,12 +22,12 @@ def gaussian_noise(scene: Scene, deviation: float) -> Tensor:
 
 
 def shot_noise(scene: Scene, photons: float) -> Tensor:
-    """Count photons, of which white gives `photons` in a cell."""
+    """Count photons; white gives `photons` of them per cell."""
     return _counted(scene, scene.images, photons)
 
 
 def impulse_noise(scene: Scene, share: float) -> Tensor:
-    """Set a share of the values to 0 or 1, each colour by itself."""
+    """Set a share of the values to 0 or 1, each colour separately."""
     _, area = _cell(scene)
     drawn = _uniform_cells(scene)
     share = min(share / area, 1.0)
@@ -36,7 +36,7 @@ def impulse_noise(scene: Scene, share: float) -> Tensor:
 
 
 def low_light(scene: Scene, light: float) -> Tensor:
-    """Let a part of the light fall on a sensor whose white takes 400 photons a cell."""
+    """Let a part of the light reach a sensor whose white is 400 photons per cell."""
     return _counted(scene, light * scene.images, 400.0)
 
 
@@ -72,7 +72,7 @@ def _layout(scene: Scene) -> tuple[Tensor, tuple[int, int, int]]:
 
 
 def _spread(scene: Scene, cells: Tensor) -> Tensor:
-    """Give the cells' values `(B, 3, rows, columns)` to their pixels `(B, 3, H, W)`."""
+    """Spread the cells' values `(B, 3, rows, columns)` over their pixels `(B, 3, H, W)`."""
     pixels, _ = _cell(scene)
     height, width = scene.size
     spread = cells.to(scene.images.dtype)

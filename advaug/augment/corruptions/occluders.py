@@ -19,7 +19,7 @@ def patch(scene: Scene, coverage: float) -> Tensor:
 
 
 def hand(scene: Scene, coverage: float) -> Tensor:
-    """Hide a part of the square's area behind a hand in a colour of skin."""
+    """Hide a part of the square's area behind a hand in a skin colour."""
     return _occluded(scene, coverage, ("blob",))
 
 
@@ -36,15 +36,15 @@ def bar(scene: Scene, width: float) -> Tensor:
 
 
 def mask(scene: Scene, top: float) -> Tensor:
-    """Put on a mask of any style whose edge lies at `top` on the nose, 0 at its root, 1 at its tip.
+    """Put on a mask of any style whose upper edge is at `top` on the nose: 0 root, 1 tip.
 
-    Worn under the nose above 1.
+    Above 1 it is worn under the nose.
     """
     return add_masks(scene.images, _landmarks(scene), seeds=scene.keys, top=top)
 
 
 def sunglasses(scene: Scene, size: float) -> Tensor:
-    """Put on sunglasses; the lenses reach `size` widths of an eye to either side of its centre."""
+    """Put on sunglasses; the lenses reach `size` eye widths to either side of the eye's centre."""
     face = FaceFrame(_landmarks(scene), scene)
     opacity, red, green, blue = scene.draw(4)
     tint = 0.02 + 0.1 * torch.cat([red, green, blue], 1)[:, :, None]

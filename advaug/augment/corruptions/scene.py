@@ -1,4 +1,4 @@
-"""What a corruption is, and what it works on: pictures, where the face is, and what is random."""
+"""What a corruption is, and what it works on: pictures, the face's square, and random keys."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from advaug.augment._random import uniform
 __all__ = ["NOISE_CELLS", "Corruption", "Scene", "Square"]
 
 NOISE_CELLS = 128
-"""Cells a side in which noise is defined."""
+"""Cells per side on which noise is defined."""
 
 
 class Square(NamedTuple):
@@ -22,7 +22,7 @@ class Square(NamedTuple):
 
     Attributes:
         left: Its left edge, in pixels counted from the picture's left edge.
-        top: Its top edge, likewise.
+        top: Its top edge, in pixels counted from the picture's top edge.
         side: Its side, pixels.
     """
 
@@ -43,8 +43,8 @@ class Scene:
 
     Attributes:
         images: `(B, 3, H, W)`, float32 or float64, in `[0, 1]`.
-        keys: `(B,)` integers on the CPU, from which all that is random follows.
-        square: Where the face is, in all of them.
+        keys: `(B,)` integers on the CPU; everything random follows from them.
+        square: Where the face is, in all pictures.
         landmarks: `(B, 68, 2)` in pixels, of the dtype and on the device of `images`, or None.
     """
 
@@ -59,12 +59,12 @@ class Scene:
         return self.images.shape[-2], self.images.shape[-1]
 
     def draw(self, count: int) -> Tensor:
-        """`count` numbers in [0, 1) for each picture: `(count, B, 1, 1)`, ready to meet maps."""
+        """`count` numbers in [0, 1) for each picture: `(count, B, 1, 1)`."""
         drawn = uniform(self.keys, count).T.double()
         return send(drawn, self.images)[..., None, None]
 
     def coordinates(self) -> tuple[Tensor, Tensor]:
-        """Columns `(1, W)` and rows `(H, 1)` in the square: 0 at its centre, 1 its side."""
+        """Columns `(1, W)` and rows `(H, 1)`: 0 at the square's centre, in units of its side."""
         height, width = self.size
         x = torch.arange(width, dtype=self.images.dtype, device=self.images.device)
         y = torch.arange(height, dtype=self.images.dtype, device=self.images.device)
@@ -98,6 +98,6 @@ class Corruption:
 
 
 def _pixels(start: float, side: float, end: int) -> slice:
-    # Not `round`, which takes 9.5 and 10.5 to the same number.
+    # Not `round`, which maps 9.5 and 10.5 to the same number.
     first, last = math.floor(start + 0.5), math.floor(start + side + 0.5)
     return slice(max(0, first), min(end, last))

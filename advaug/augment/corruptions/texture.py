@@ -1,6 +1,6 @@
-"""Random fields that follow from a picture's key and from where a pixel lies in the square.
+"""Random fields that depend on a picture's key and on a pixel's position in the square.
 
-A value belongs to a place of a lattice, not to a pixel: it is the same at every size of a picture,
+A value belongs to a point of a lattice, not to a pixel. It is the same at every size of a picture,
 and around a face in a larger one.
 """
 
@@ -19,10 +19,10 @@ def cells(scene: Scene, x: Tensor, y: Tensor, layer: int) -> Tensor:
     """A number in [0, 1) for each unit square of the plane, constant within it.
 
     Args:
-        scene: Whose keys decide the numbers.
-        x: Columns that meet `y` as `(B, H, W)`, in unit squares.
+        scene: Its keys decide the numbers.
+        x: Columns that broadcast with `y` to `(B, H, W)`, in unit squares.
         y: Rows.
-        layer: Other numbers for each.
+        layer: Each layer has other numbers.
 
     Returns:
         `(B, H, W)`.
@@ -35,7 +35,7 @@ def cells(scene: Scene, x: Tensor, y: Tensor, layer: int) -> Tensor:
 def smooth_noise(scene: Scene, x: Tensor, y: Tensor, layer: int) -> Tensor:
     """Numbers in [0, 1) at whole `x` and `y`, with a smooth step from each to the next.
 
-    Arguments and result as those of `cells`.
+    Arguments and result are those of `cells`.
     """
     right, below = (value - value.floor() for value in (x, y))
     right, below = (part * part * (3 - 2 * part) for part in (right, below))

@@ -1,9 +1,9 @@
-"""Corruptions that no augmentation of this library resembles, for a benchmark of their own.
+"""Corruptions that no augmentation of this library resembles, for a separate benchmark.
 
 Snow, frost, spatter, glass blur and saturation after ImageNet-C (D. Hendrycks and T. Dietterich,
 ICLR 2019); waves after ImageNet-C-bar (E. Mintun et al., NeurIPS 2021). Where we differ: lengths
-are in sides of the face's square, so that a picture's size does not matter; frost is drawn instead
-of photographed; spatter is mud or water at every severity; saturation only rises.
+are in units of the side of the face's square, so that a picture's size does not matter; frost is
+drawn, not photographed; spatter is mud or water at every severity; saturation only rises.
 """
 
 import math
@@ -23,8 +23,8 @@ _LUMA = (0.299, 0.587, 0.114)
 _ICE = (0.86, 0.94, 1.0)
 _MUD = (0.25, 0.165, 0.08)
 _WATER = (0.69, 0.93, 0.93)
-_CRYSTALS = (5, 10, 20, 40)  # to a side, from the coarsest
-_GRAINS = 64  # of rough glass, to a side
+_CRYSTALS = (5, 10, 20, 40)  # per side, from the coarsest
+_GRAINS = 64  # of rough glass, per side
 
 
 def snow(scene: Scene, amount: float) -> Tensor:
@@ -74,7 +74,7 @@ def spatter(scene: Scene, coverage: float) -> Tensor:
 
 
 def glass_blur(scene: Scene, reach: float) -> Tensor:
-    """Look through rough glass: each grain shows another place, up to `reach` sides away."""
+    """Look through rough glass: each grain shows another position, up to `reach` sides away."""
     u, v = scene.coordinates()
     drawn = [cells(scene, _GRAINS * u, _GRAINS * v, layer) for layer in range(2)]
     offsets = reach * scene.square.side * (2 * torch.stack(drawn, dim=1) - 1)
@@ -119,8 +119,7 @@ UNLIKE: Mapping[str, Corruption] = {
     "saturation": Corruption(saturation, (2, 2.6, 3.3, 4.2, 5.5), "factor"),
     "waves": Corruption(waves, (0.08, 0.14, 0.2, 0.27, 0.35), "amplitude"),
 }
-"""Every kind by its name. Lengths are in sides of the face's square.
+"""Every kind by its name. Lengths are in units of the side of the face's square.
 
-The strengths change real faces about as far, by the root mean square, as ImageNet-C's do at 224
-pixels.
+By root mean square, the strengths change real faces about as much as ImageNet-C's do at 224 pixels.
 """

@@ -1,6 +1,6 @@
 """Folds, seams, hems and prints of cloth, as functions of its coordinates.
 
-Lengths are in parts of the mask's width; `pixel` is the size of a pixel in that unit, and no line
+Lengths are fractions of the mask's width; `pixel` is the size of a pixel in that unit, and no line
 is drawn finer. Most of these are functions of one coordinate, so they are computed for a short
 table of its values and looked up.
 """
@@ -116,7 +116,7 @@ def valve(sheet: Sheet, pixel: float, rng: Rng) -> tuple[Array, Array]:
 
 
 def bump(field: Array, centre: float, width: float, pixel: float) -> Array:
-    """A soft line where `field` is `centre`; never finer than a pixel, but then as much fainter."""
+    """A soft line where `field` is `centre`; never finer than a pixel, but fainter instead."""
     seen = float(np.hypot(width, pixel))
 
     def profile(value: Array) -> Array:
@@ -176,7 +176,7 @@ def _bell(value: Array, width: float) -> Array:
 
 
 def _looked_up(profile: Callable[[Array], Array], field: Array, low: float, high: float) -> Array:
-    """`profile(field)`; beyond `low` and `high` the value there."""
+    """`profile(field)`; outside `low` and `high` the value at the nearer end."""
     values = profile(low + (high - low) * _ramp()).astype(np.float32)
     index = ((field - low) * ((_ENTRIES - 1) / (high - low)) + 0.5).astype(np.intp)
     return np.take(values, index, mode="clip")

@@ -9,7 +9,7 @@ from advaug.augment.masks.shape import Array, Sheet
 __all__ = ["Grain", "Light", "form_shading", "measure_grain", "measure_light"]
 
 
-_SAMPLES = 24  # a side, of the face
+_SAMPLES = 24  # per side, of the face
 _ENTRIES = 256
 
 
@@ -52,7 +52,7 @@ def measure_light(overall: Array, luma: Array, sheet: Sheet, alpha: Array) -> Li
     thin = (slice(None, None, step), slice(None, None, step))
     on_face = alpha[thin] > 0.5
     face = luma[thin][on_face]
-    if len(face) == 0:  # no more than a soft edge is in the picture
+    if len(face) == 0:  # only a soft edge is in the picture
         return Light(_gain(overall, luma), 0.0, 0.0)
     slopes = _slopes(face, sheet.turn[thin][on_face], sheet.down[thin][on_face])
     return Light(_gain(overall, face), *slopes)
@@ -74,7 +74,7 @@ def _slopes(luma: Array, turn: Array, down: Array) -> tuple[float, float]:
     normal = basis.T @ basis + 0.5 * np.eye(3, dtype=np.float32)
     level, sideways, downwards = np.linalg.solve(normal, basis.T @ luma)
     level = max(float(level), 0.02)
-    # Lips and beards darken a face downwards without any light; believe half of that slope.
+    # Lips and beards darken a face downwards without any light; trust only half of that slope.
     return (
         float(np.clip(sideways / level, -0.5, 0.5)),
         float(np.clip(0.5 * downwards / level, -0.25, 0.1)),
@@ -90,7 +90,7 @@ def form_shading(sheet: Sheet, light: Light, curvature: float) -> Array:
         curvature: How much darker the cheeks are than the middle.
     """
     rows = np.linspace(0, 1, _ENTRIES, dtype=np.float32)
-    # Light mostly falls from above: bright above the nose's tip, dark under the chin.
+    # Light mostly comes from above: bright above the nose's tip, dark under the chin.
     fall = 0.05 * np.exp(-(((rows - 0.27) / 0.16) ** 2)) - 0.1 * rows - 0.16 * rows**6
     height = 0.3 * np.exp(-(((rows - 0.22) / 0.3) ** 2))
     flanks = np.linspace(-1, 1, _ENTRIES, dtype=np.float32)
@@ -98,7 +98,7 @@ def form_shading(sheet: Sheet, light: Light, curvature: float) -> Array:
 
     row = (sheet.down * (_ENTRIES - 1)).astype(np.intp)
     column = ((sheet.across + 1) * ((_ENTRIES - 1) / 2)).astype(np.intp)
-    # Even flat light leaves one flank of the tent a little darker, or it would not be seen.
+    # Even flat light leaves one side of the tent a little darker, or it would be invisible.
     on_flanks = np.copysign(max(abs(light.sideways), 0.06), light.sideways)
     square = sheet.turn * sheet.turn
     lit = 1.04 - square * (0.12 + curvature * square) + light.sideways * sheet.turn
@@ -113,10 +113,10 @@ def measure_grain(luma: Array) -> Grain:
     if min(luma.shape) < 4:
         return Grain(blur=0.5, noise=0.0)
     near, far = np.diff(luma, axis=1), luma[:, 2:] - luma[:, :-2]
-    # The flattest quarter shows noise alone; 0.78 is that quantile of a second difference.
+    # The flattest quarter shows only noise; 0.78 is that quantile of a second difference.
     noise = float(np.quantile(np.abs(np.diff(near, axis=1)), 0.25)) / 0.78
     rise = max(float((near * near).mean()) - 2 * noise**2, 0.0)
     reach = max(float((far * far).mean()) - 2 * noise**2, 1e-7)
-    # Over twice the distance a sharp edge changes as much, a blurred one four times (squares).
+    # At twice the distance a sharp edge changes as much, a blurred one four times (squares).
     blur = np.interp(rise / reach, [0.27, 0.3, 0.36, 0.45], [1.6, 1.1, 0.7, 0.45])
     return Grain(float(blur), float(np.clip(noise, 0.003, 0.02)))

@@ -1,8 +1,8 @@
 """Masked-300W: face masks drawn onto pictures of faces, the landmarks unchanged.
 
-A renderer of our own, without template art: the mask is cut from the 68 landmarks, woven by a
-style, lit as the picture lights the face, and blurred and grained as the picture is. Everything is
-a function of the picture, its landmarks and a seed.
+This is our own renderer and uses no template art. The mask is cut from the 68 landmarks, woven in a
+style, lit like the face, and blurred and grained like the picture. Everything is a function of the
+picture, its landmarks and a seed.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ def render_mask(
 
     Raises:
         ShapeError: If the picture is not `(H, W, 3)` or there are not 68 landmarks.
-        ValueError: If the landmarks are not finite or span no face, or for an unknown style.
+        ValueError: If the landmarks are not finite or span no face, or if the style is unknown.
         TypeError: If the picture is not uint8.
     """
     points = check_landmarks(landmarks)
@@ -67,23 +67,23 @@ def add_masks(
 ) -> Tensor:
     """Put a mask on the face of every picture of a batch.
 
-    Picture `i` depends on `images[i]`, `landmarks[i]`, `seeds[i]` and its style alone. The mask is
+    Picture `i` depends only on `images[i]`, `landmarks[i]`, `seeds[i]` and its style. The mask is
     computed on the CPU, whatever the device.
 
     Args:
         images: Floating point, RGB, in `[0, 1]`.
         landmarks: 300W order, x then y, pixels, 0-based.
-        styles: One of `STYLES` for all, one a picture, or None to draw each from its seed.
-        seeds: One a picture, 0 or more.
-        top: Where the upper edges lie on the nose: 0 at its root (landmark 27), 1 at its tip (30),
-            more than 1 for masks worn under the nose. None draws each as masks are worn.
+        styles: One of `STYLES` for all, one per picture, or None to draw each from its seed.
+        seeds: One per picture, 0 or more.
+        top: Where the upper edges are on the nose: 0 at its root (landmark 27), 1 at its tip (30),
+            more than 1 for masks worn under the nose. None draws each within the usual range.
 
     Returns:
         New pictures of the dtype and on the device of `images`; bit-identical away from the masks.
 
     Raises:
         ShapeError: If the shapes are not those below.
-        ValueError: If landmarks are not finite or span no face, or for an unknown style.
+        ValueError: If landmarks are not finite or span no face, or if a style is unknown.
         TypeError: If `images` is not floating point.
 
     Shape:
@@ -122,7 +122,7 @@ def _render_array(
 
 
 def check_landmarks(landmarks: ArrayLike) -> NDArray[np.float64]:
-    """Give the landmarks of one face as float64, or raise as `render_mask` says."""
+    """Return the landmarks of one face as float64, or raise as `render_mask` says."""
     points = np.asarray(landmarks, np.float64)
     if points.shape != (68, 2):
         message = (

@@ -21,7 +21,7 @@ RENDERER_VERSION = 1
 """Raised whenever the same seed would give another picture."""
 
 _OVERSAMPLING = 3
-_SAMPLES = 24  # a side, for the statistics of a picture
+_SAMPLES = 24  # per side, for the statistics of a picture
 _SHADOW = 0.45
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -84,14 +84,14 @@ def render(
 
     Args:
         image: `(H, W, 3)`, RGB, any strides.
-        white: The brightest value that `image` can have: 255 or 1.
+        white: The largest value that `image` can have: 255 or 1.
         landmarks: `(68, 2)`, finite, pixels.
         style: A name of `STYLES`, or None to draw one.
         seed: 0 or more.
-        top: Height of the upper edge, as in `Cut`; None for the style's own.
+        top: Height of the upper edge, as in `Cut`; None for the style's own height.
 
     Returns:
-        The change to the picture; None if the mask lies outside.
+        The change to the picture; None if the mask is outside it.
 
     Raises:
         ValueError: For an unknown style or a negative seed.
@@ -108,7 +108,7 @@ def render(
     if box is None:
         return None
     alpha = _unit(cover)
-    # The cloth takes little more than half of the window, which holds its loops and shadow too.
+    # The cloth fills little more than half of the window, which also holds its loops and shadow.
     tight = (slice(box[1], box[3]), slice(box[0], box[2]))
     sheet = shape.sheet(*window.within(box).pixels())
     stride = max(1, min(image.shape[:2]) // _SAMPLES)
@@ -167,8 +167,8 @@ def _ribbon(line: Array, width: float) -> Array:
 
 
 def _contact_shadow(cover: Image.Image, size: float) -> Array:
-    """The soft shadow of what stands a little off the skin, `(h, w)` in `[0, 1]`."""
-    # It has no detail, so a quarter of the size will do.
+    """The soft shadow of something slightly off the skin, `(h, w)` in `[0, 1]`."""
+    # It has no detail, so a quarter of the size is enough.
     quarter = cover.reduce(4).filter(ImageFilter.GaussianBlur(0.025 * size / 4))
     return _unit(quarter.resize(cover.size, Image.Resampling.BILINEAR))
 
@@ -182,14 +182,15 @@ def _unevenness(rng: np.random.Generator, height: int, width: int) -> Array:
 def _white_noise(rng: np.random.Generator, height: int, width: int) -> Array:
     """Independent values of mean 0 and standard deviation 1, `(h, w)`.
 
-    Evenly distributed, since nobody can see that and a normal distribution takes six times as long.
+    Uniformly distributed: the difference is invisible and a normal distribution takes six times
+    longer.
     """
     levels = np.frombuffer(rng.bytes(height * width), np.uint8).reshape(height, width)
     return (levels - np.float32(127.5)) * np.float32(1 / 73.9)
 
 
 def _blurred(picture: Image.Image, deviation: float) -> Image.Image:
-    """Blur with a box of a Gaussian's standard deviation, a third of whose time it takes."""
+    """Blur with a box of a Gaussian's standard deviation, in a third of the time."""
     return picture.filter(ImageFilter.BoxBlur(max(0.0, (12**0.5 * deviation - 1) / 2)))
 
 
@@ -203,7 +204,7 @@ def tailor(
 ) -> tuple[MaskShape, Style, np.random.Generator]:
     """Give a mask's shape and material, and the generator that goes on to its surface."""
     rng = _generator(seed)
-    # Drawn even if named, so that naming the drawn style gives the same mask.
+    # Drawn even if named, so that naming the style that would be drawn gives the same mask.
     drawn = STYLES[rng.integers(len(STYLES))]
     name = drawn if style is None else style
     if name not in _STYLES:
@@ -222,7 +223,7 @@ def _generator(seed: int) -> np.random.Generator:
 
 
 def draw_style(seed: int) -> str:
-    """Give the style that `style=None` draws from a seed."""
+    """Return the style that `style=None` draws from a seed."""
     return STYLES[_generator(seed).integers(len(STYLES))]
 
 

@@ -1,9 +1,9 @@
 """Where a mask lies on a face: its outline, its ear loops and the coordinates of its cloth.
 
 Everything is laid out in the face's own frame (origin at the top of the nose, x along the eyes, y
-towards the chin, in pixels) and brought back to the picture at the end, so roll costs nothing. Yaw
-enters through the nose: the cloth's middle follows the nose, the lips and the chin, its sides
-follow the jaw, and the half between a far cheek and the nose is therefore as narrow as it looks.
+towards the chin, in pixels) and mapped back to the picture at the end, so roll costs nothing. Yaw
+enters through the nose: the cloth's middle follows the nose, the lips and the chin, and its sides
+follow the jaw. So the half between a far cheek and the nose is as narrow as it looks.
 """
 
 from dataclasses import dataclass, replace
@@ -27,11 +27,11 @@ class Cut:
     Attributes:
         top: Height of the upper edge on the nose line, 0 at landmark 27 and 1 at 30.
         upper: Index on the jaw, counted from the ear, level with the upper corners.
-        lower: The same of the lower corners.
-        inset: How far the left and the right edge stay off the jaw, in parts of their half.
-        chin: How far the lower edge passes the chin, in parts of the mask's height.
-        arch: Width of the bow over the nose, in parts of a half.
-        rounding: Rounding of the corners, in parts of the outline's length.
+        lower: The same for the lower corners.
+        inset: How far the left and the right edge stay off the jaw, as a fraction of their half.
+        chin: How far the lower edge passes the chin, as a fraction of the mask's height.
+        arch: Width of the bow over the nose, as a fraction of a half.
+        rounding: Rounding of the corners, as a fraction of the outline's length.
     """
 
     top: float
@@ -76,7 +76,7 @@ class MaskShape:
 
     Attributes:
         outline: `(K, 2)`, closed polygon of the cloth, in pixels of the picture.
-        face: `(L, 2)`, closed polygon of the face from brows to chin; ear loops end where it ends.
+        face: `(L, 2)`, closed polygon of the face from brows to chin; ear loops end at its border.
         loops: The visible ear loops, `(P, 2)` each.
         size: Width of the mask, pixels.
     """
@@ -105,7 +105,7 @@ class MaskShape:
         return local @ self._axes + self._origin
 
     def _tabulate(self, top: Array, bottom: Array) -> None:
-        """Fill the look-up tables behind `sheet`: one read costs a tenth of an interpolation."""
+        """Fill the look-up tables behind `sheet`: a read costs a tenth of an interpolation."""
         low = float(top[:, 1].min())
         # At least a pixel, whatever the landmarks say.
         high = max(float(bottom[:, 1].max()), low + 1)
@@ -184,7 +184,7 @@ class _Side:
         self._share = share
 
         at = np.linspace(cut.upper, _CHIN, 25)
-        # Held off the cheek between its corners; from there on it follows the jaw, just outside.
+        # Held off the cheek between its corners; below them it follows the jaw, just outside.
         keep = 1 - np.interp(at, [cut.lower, 0.4 * cut.lower + 0.6 * _CHIN], [inset, -cut.chin])
         x, y = _along(jaw, at).T
         centre = middle(y)
@@ -231,8 +231,8 @@ class _Line:
 def _face_axes(landmarks: Array) -> Array:
     """Unit vectors along the eyes and towards the chin, as rows.
 
-    The eyes give the roll of a frontal face well and that of a profile badly, the line from nose
-    to chin the other way round; adding the two vectors weighs each by what it is worth.
+    The eyes give the roll of a frontal face well and that of a profile badly; for the line from
+    nose to chin it is the opposite. Adding the two vectors weighs each by its reliability.
     """
     eyes = landmarks[42:48].mean(axis=0) - landmarks[36:42].mean(axis=0)
     down = landmarks[_CHIN] - landmarks[27]
@@ -250,7 +250,7 @@ def _middle_line(local: Array, cut: Cut) -> _Line:
 def _seen_inset(local: Array, inset: float, sign: int) -> tuple[float, float]:
     """How far this edge stays off the jaw as seen, and the share of the half that is seen.
 
-    A mask ends on the flat of the cheek. Seen from the front that is near the contour; the more a
+    A mask ends on the flat of the cheek. Seen from the front that is near the contour. The more a
     cheek turns to the camera, the further from the ear it looks; on a far cheek the edge is hidden.
     """
     nose = local[28:31, 0].mean()

@@ -38,8 +38,8 @@ class Style:
 
     Attributes:
         cut: Tailors it, at random within the kind.
-        weave: Makes its surface for a window of the cloth; the number is the size of a pixel in
-            parts of the mask's width.
+        weave: Makes its surface for a window of the cloth; the number is the size of a pixel as a
+            fraction of the mask's width.
     """
 
     cut: Callable[[Rng], Cut]
@@ -83,7 +83,7 @@ def _n95_cut(rng: Rng) -> Cut:
 
 
 def _left_and_right(rng: Rng, low: float, high: float) -> tuple[float, float]:
-    """Two values near each other: masks sit a little askew."""
+    """Two values near each other: masks are worn slightly askew."""
     both = rng.uniform(low, high)
     return both + rng.uniform(-0.02, 0.02), both + rng.uniform(-0.02, 0.02)
 

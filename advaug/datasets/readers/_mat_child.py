@@ -1,4 +1,4 @@
-"""The process of `mat.py`: prints a variable of a `.mat` file as json, or ends with an error.
+"""The process of `mat.py`: prints a variable of a `.mat` file as JSON, or ends with an error.
 
 Its arguments are the file, the variable and the bytes of memory that it may use.
 """
@@ -26,7 +26,7 @@ def main() -> None:
 def _limit_memory(size: int) -> None:
     try:
         import resource
-    except ImportError:  # Windows has none
+    except ImportError:  # not on Windows
         return
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
 

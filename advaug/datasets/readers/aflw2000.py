@@ -1,9 +1,9 @@
-"""AFLW2000-3D (Zhu et al. 2016): 2000 faces in all poses, with a `.mat` file a picture.
+"""AFLW2000-3D (Zhu et al. 2016): 2000 faces in all poses, one `.mat` file per picture.
 
 Expected under the root: `NAME.jpg` and `NAME.mat` side by side. A file holds `pt3d_68` (3 x 68),
-`pt2d` (2 x 21, AFLW's own landmarks, with -1 for those that cannot be seen) and `Pose_Para`
-(pitch, yaw and roll in radians, first of 7). MATLAB wrote them, so pixels count from 1; 1 is
-subtracted here.
+`pt2d` (2 x 21, AFLW's own landmarks, with -1 for those that cannot be seen) and `Pose_Para` (7
+numbers, the first three pitch, yaw and roll in radians). MATLAB wrote them, so pixels count from 1;
+1 is subtracted here.
 """
 
 import math
@@ -42,29 +42,29 @@ YAWS: dict[Subset, tuple[float, float]] = {
 
 
 class Aflw2000(CroppedPictures):
-    """AFLW2000-3D with 68 or 21 landmarks: 2000 faces to test.
+    """AFLW2000-3D with 68 or 21 landmarks: 2000 faces to test on.
 
-    The face is cropped to the square around the tight box of its landmarks whose side is the
-    box's diagonal. Of the 68, those on the far side of a face stand where the 3D model has them,
-    and are `visible`; of the 21, those that cannot be seen have no place and are not.
+    The face is cropped to the square around the tight box of its landmarks whose side is the box's
+    diagonal. Of the 68, those on the far side of a face are where the 3D model has them, and are
+    `visible`. Of the 21, those that cannot be seen have no position and are not `visible`.
 
     Args:
         root: The folder of `.jpg` and `.mat` files.
-        subset: "all", or the faces that are turned to a side by less than 30 degrees
-            ("yaw-0-30"), less than 60 ("yaw-30-60") or more ("yaw-60-90").
+        subset: "all", or the faces whose absolute yaw is less than 30 degrees ("yaw-0-30"), less
+            than 60 ("yaw-30-60") or more ("yaw-60-90").
         image_size: Side of the square samples, in pixels.
         num_landmarks: 68 for `pt3d_68`, 21 for `pt2d`.
         skip_broken: Leave broken or missing files out, with one warning, instead of raising.
 
     Attributes:
         paths: The picture files in the order of the samples.
-        yaws: `(P,)`, by how many degrees each face is turned to a side, of either sign.
+        yaws: `(P,)`, how many degrees each face is turned to a side, with its sign.
         scheme: The 68-point or the 21-point scheme.
 
     Raises:
         DatasetError: If pictures are missing or any file is broken; the message lists all of them.
         ImportError: If scipy is not installed.
-        ValueError: If `subset` or `num_landmarks` is none of the above.
+        ValueError: If `subset` or `num_landmarks` is unknown.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""COCO's json of keypoints, brought into one form that the reader and the metrics share.
+"""COCO's JSON of keypoints, brought into one form that the reader and the metrics share.
 
-Tools write it in many ways: numbers and ids as strings, triplets as lists of their own, null for
-what is not known, areas of zero. What can be read in one way only is read; what cannot is a problem
-with the annotation's name.
+Tools write it in many ways: numbers and ids as strings, triplets as nested lists, null for unknown
+values, areas of zero. What has only one reading is read; everything else is a problem that names
+the annotation.
 """
 
 import math
@@ -40,8 +40,8 @@ class CocoImage:
 
     Attributes:
         given_id: As the file writes it.
-        file_name: As the file writes it; None where it has none.
-        size: (width, height); None where the file does not say it.
+        file_name: As the file writes it; None if it has none.
+        size: (width, height); None if the file does not say it.
     """
 
     given_id: Id
@@ -57,11 +57,11 @@ class CocoAnnotation:
         given_id: As the file writes it.
         given_category: The category's id, as the file writes it among the categories.
         image: The canonical id of its picture.
-        category: Likewise.
+        category: The canonical id of its category.
         crowd: Whether it stands for a group.
-        keypoints: `(N, 3)`: x, y and v; zero where v is.
-        box: x, y, width, height; None where nothing needs it and the file has none.
-        area: In square pixels; the box's where the file has none above zero.
+        keypoints: `(N, 3)`: x, y and v; all zero where v is.
+        box: x, y, width, height; None if nothing needs it and the file has none.
+        area: In square pixels; the box's area if the file has none above zero.
     """
 
     given_id: Id
@@ -87,9 +87,9 @@ class CocoFile:
         names: What the keypoints are called.
         categories: Canonical ids of the categories that have keypoints.
         images: By canonical id.
-        annotations: Of these categories, in the order of the file.
-        problems: One message for each entry that cannot be used and is left out above.
-        remarks: What is odd and yet clear.
+        annotations: Those of these categories, in the order of the file.
+        problems: One message for each unusable entry, which is left out above.
+        remarks: What is odd but unambiguous.
     """
 
     names: list[str]
@@ -101,10 +101,10 @@ class CocoFile:
 
 
 def read_coco(path: Path) -> CocoFile:
-    """Read a json of COCO keypoints.
+    """Read a JSON of COCO keypoints.
 
     Raises:
-        DatasetError: If it is no such file at all; broken entries are among `problems`.
+        DatasetError: If it is not such a file at all; broken entries are among `problems`.
     """
     content = read_json(path)
     _require_lists(path, content)
@@ -132,7 +132,7 @@ def read_coco(path: Path) -> CocoFile:
 
 
 def canonical_id(value: Any) -> Id | None:  # noqa: ANN401 # from json
-    """One form for an id that some tools write as a number and some as a string; None for no id."""
+    """One form for an id that tools write as a number or as a string; None if it is neither."""
     if isinstance(value, bool):
         return None
     if isinstance(value, float) and value.is_integer():
@@ -143,7 +143,7 @@ def canonical_id(value: Any) -> Id | None:  # noqa: ANN401 # from json
 
 
 def _require_lists(path: Path, content: Any) -> None:  # noqa: ANN401 # from json
-    """Refuse a json of another kind."""
+    """Refuse a JSON of another kind."""
     parts = ("images", "annotations", "categories")
     held = content if isinstance(content, dict) else {}
     missing = [name for name in parts if not _is_records(held.get(name))]
@@ -160,7 +160,7 @@ def _is_records(value: Any) -> bool:  # noqa: ANN401 # from json
 
 
 def _categories(path: Path, records: list[Record]) -> tuple[list[str], dict[Id, tuple[Id, bool]]]:
-    """Give the keypoints' names, and by canonical id the id and whether it has keypoints."""
+    """Return the keypoints' names, and by canonical id the id and whether it has keypoints."""
     found = {_names_of(each) for each in records} - {()}
     if len(found) != 1:
         message = (
@@ -188,7 +188,7 @@ def _names_of(category: Record) -> tuple[str, ...]:
 
 
 def _images(path: Path, records: list[Record], problems: list[str]) -> dict[Id, CocoImage | None]:
-    """Give the pictures by canonical id; None where several pictures share it."""
+    """Return the pictures by canonical id; None if several pictures share it."""
     images: dict[Id, CocoImage | None] = {}
     for number, record in enumerate(records):
         where = f"`{path}`, picture {_name(record, number)}:"
@@ -217,7 +217,7 @@ def _images(path: Path, records: list[Record], problems: list[str]) -> dict[Id, 
 
 
 def _size(where: str, record: Record) -> tuple[int, int] | None:
-    """(width, height), or None where a file leaves it open: without it, null or zero."""
+    """(width, height), or None if a file leaves it open: missing, null or zero."""
     given = [record.get("width"), record.get("height")]
     if any(value in (None, 0, "", "0") for value in given):
         return None
@@ -228,7 +228,7 @@ def _size(where: str, record: Record) -> tuple[int, int] | None:
 def _category(
     where: str, record: Record, categories: dict[Id, tuple[Id, bool]]
 ) -> tuple[Id, Id] | None:
-    """The category's canonical and given id, or None where it has no keypoints."""
+    """The category's canonical and given id, or None if it has no keypoints."""
     key = canonical_id(record.get("category_id"))
     if key is None or key not in categories:
         message = (
@@ -247,7 +247,7 @@ def _annotation(
     images: dict[Id, CocoImage | None],
     num_landmarks: int,
 ) -> CocoAnnotation:
-    """Bring one annotation into form.
+    """Normalise one annotation.
 
     Raises:
         DatasetError: If it is broken.
@@ -282,7 +282,7 @@ def _keypoints(where: str, given: Any, count: int) -> NDArray[np.float64]:  # no
         return np.zeros((count, 3))
     values = _flat(given) if isinstance(given, list) else given
     if isinstance(values, list) and len(values) == 3 * count:
-        # Without a position there is no v, whatever stands there.
+        # Without a position there is no v, whatever the file says.
         values = [
             number
             for start in range(0, 3 * count, 3)
@@ -300,14 +300,14 @@ def _keypoints(where: str, given: Any, count: int) -> NDArray[np.float64]:  # no
 
 
 def _flat(values: list[Any]) -> list[Any]:
-    """Triplets that are lists of their own, one after the other."""
+    """Triplets that are nested lists, flattened into one."""
     return [
         number for value in values for number in (value if isinstance(value, list) else [value])
     ]
 
 
 def _triplet(triplet: Sequence[Any]) -> Sequence[Any]:
-    """What stands for "not annotated" becomes zeros."""
+    """Replace the marks for "not annotated" by zeros."""
     x, y, flag = triplet
     missing = (x is None and y is None) or (flag in (0, "0") and (x is None or y is None))
     return (0, 0, 0) if missing and not _positive(flag) else triplet
@@ -331,7 +331,7 @@ def _box(where: str, given: Any, *, needed: bool) -> Box | None:  # noqa: ANN401
 
 
 def _area(where: str, given: Any, box: Box | None, *, needed: bool) -> float:  # noqa: ANN401 # from json
-    """The area, or the box's where the file has none above zero."""
+    """The area, or the box's if the file has none above zero."""
     area = 0.0
     if given is not None:
         area = float(require_numbers(f"{where} `area`", given, 1)[0])
@@ -342,12 +342,12 @@ def _area(where: str, given: Any, box: Box | None, *, needed: bool) -> float:  #
 
 
 def _name(record: Record, number: int) -> str:
-    """What messages call an entry: its id, or its place where it has none."""
+    """What messages call an entry: its id, or its position if it has none."""
     return shown(record["id"]) if record.get("id") is not None else f"number {number}"
 
 
 def _remarks(path: Path, content: Record) -> list[str]:
-    """What is repeated, and read all the same."""
+    """What is repeated, and read anyway."""
     remarks: list[str] = []
     for part, kept in (("images", "equal"), ("annotations", "told apart by their place")):
         keys: list[Hashable] = [canonical_id(each.get("id")) for each in content[part]]

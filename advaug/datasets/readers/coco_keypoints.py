@@ -1,4 +1,4 @@
-"""Keypoints in COCO's json (Lin et al. 2014): of people, animals or anything else.
+"""Keypoints in COCO's JSON (Lin et al. 2014): of people, animals or anything else.
 
     {"images": [{"id": 1, "file_name": "a.jpg", "width": 640, "height": 480}],
      "categories": [{"id": 1, "name": "person", "keypoints": ["nose", "left_eye", ...]}],
@@ -6,7 +6,7 @@
                       "area": 5120.0, "iscrowd": 0, "keypoints": [x, y, v, x, y, v, ...]}]}
 
 Keypoints count pixels from 0, with integers at pixel centres; v is 0 for not annotated, 1 for
-annotated but hidden, 2 for seen. Boxes count from the picture's edges.
+annotated but hidden, 2 for visible. Boxes count from the picture's edges.
 """
 
 import os
@@ -40,7 +40,7 @@ class CocoPerson:
         image_id: Of the picture.
         category_id: Of the kind of person or animal.
         box: x, y, width, height as the file gives them, in pixels of the picture.
-        area: Of the person, in pixels of the picture; the box's where the file gives none.
+        area: Of the person, in square pixels of the picture; the box's area if the file has none.
     """
 
     annotation_id: Id
@@ -51,32 +51,33 @@ class CocoPerson:
 
 
 class CocoKeypoints(CroppedPictures):
-    """People of a COCO json, one a sample, each cropped to the square around its box.
+    """People of a COCO JSON, one per sample, each cropped to the square around its box.
 
     The square's side is 1.25 times the longer side of the box. Crowds (`iscrowd`) and people
-    without an annotated keypoint are left out. A keypoint is `visible` where its v is 1 or 2: COCO
-    annotates hidden joints, and the detector has to guess them. Categories may be several (animal
-    pose) if all name the same keypoints.
+    without an annotated keypoint are left out. A keypoint is `visible` if its v is 1 or 2: COCO
+    annotates hidden joints, and the detector has to guess them. There may be several categories
+    (animal pose) if all of them name the same keypoints.
 
     Args:
-        root: The folder that the file names of the json start from.
-        annotations: The json.
+        root: The folder that the file names in the JSON are relative to.
+        annotations: The JSON file.
         image_size: Side of the square samples, in pixels.
         pairs: Names of keypoints that a mirror swaps; None finds them by the words for left and
             right, as `scheme_from_names` does.
-        decoding: What the picture files leave open: orientation, channels, white, the size limit.
+        decoding: What the picture files do not settle: orientation, channels, white, the size
+            limit.
         skip_broken: Leave broken people and pictures out, with one warning, instead of raising.
 
     Attributes:
-        paths: The picture file of each sample; sorted, so that people of one picture are beside
+        paths: The picture file of each sample; sorted, so that people of one picture are next to
             each other.
         people: What OKS-AP needs of each sample.
-        annotations: The json's path.
+        annotations: Path of the JSON.
         names: What the keypoints are called.
         scheme: Their number and flip permutation, from their names.
 
     Raises:
-        DatasetError: If the json has no people with keypoints, or anything in it or a picture is
+        DatasetError: If the JSON has no people with keypoints, or anything in it or a picture is
             broken; the message lists all problems.
     """
 
@@ -99,7 +100,7 @@ class CocoKeypoints(CroppedPictures):
         if not found and not problems:
             message = (
                 f"`{self.annotations}` must annotate the keypoints of at least one person that is "
-                "no crowd, but got none. Check that it is a file of keypoints."
+                "not a crowd, but got none. Check that it is a file of keypoints."
             )
             raise DatasetError(message)
         found.sort(key=lambda each: (each.picture.path.as_posix(), _order(each.person)))
@@ -130,7 +131,7 @@ class CocoKeypoints(CroppedPictures):
 
         Args:
             preds: `(P, N, 2)` in pixels of the crops.
-            scores: How sure each prediction is; all alike if not given.
+            scores: Confidence of each prediction; all equal if not given.
             indices: Of the P samples; all of them if not given.
 
         Raises:
@@ -164,7 +165,7 @@ def _result(person: CocoPerson, points: np.ndarray, score: float) -> Record:
 def _scheme(
     path: Path, names: list[str], pairs: Sequence[tuple[str, str]] | None
 ) -> LandmarkScheme:
-    """What the names say of left and right."""
+    """What the names say about left and right."""
     try:
         return scheme_from_names(names, pairs=pairs)
     except ValueError as error:
@@ -173,7 +174,7 @@ def _scheme(
 
 
 class _Found(NamedTuple):
-    """A person, and (width, height) of the picture where the file says it."""
+    """A person, and (width, height) of the picture if the file has it."""
 
     person: CocoPerson
     picture: AnnotatedPicture
@@ -181,7 +182,7 @@ class _Found(NamedTuple):
 
 
 def _read_people(root: Path, path: Path, content: CocoFile) -> tuple[list[_Found], list[str]]:
-    """Give those with a keypoint that are no crowd; one message per broken one."""
+    """Return those with a keypoint that are not crowds; one message per broken one."""
     problems: list[str] = []
     people: list[_Found] = []
     for annotation in content.annotations:

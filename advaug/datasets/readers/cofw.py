@@ -1,13 +1,13 @@
 """COFW (Burgos-Artizzu et al. 2013), whose faces are occluded, and its 68-point re-annotation.
 
-COFW's own files are MATLAB's of version 7.3: `COFW_train_color.mat` and `COFW_test_color.mat`, or
-the grey ones without `_color`. In each, `IsTr`/`IsT` are the pictures, `phisTr`/`phisT` 29 x, 29 y
-and 29 occlusion bits a face, `bboxesTr`/`bboxesT` left, top, width and height.
+COFW's own files are in MATLAB's format 7.3: `COFW_train_color.mat` and `COFW_test_color.mat`, or
+the grey ones without `_color`. In each, `IsTr`/`IsT` are the pictures, `phisTr`/`phisT` have 29 x,
+29 y and 29 occlusion bits per face, `bboxesTr`/`bboxesT` left, top, width and height.
 
 COFW68 (Ghiasi and Fowlkes 2015) adds to the test pictures `test_annotations/N_points.mat`, with
 `Points` (68 x 2) and `Occ` (1 x 68), and `cofw68_test_bboxes.mat`, with boxes of a face detector.
 
-Everything counts pixels from 1, and is subtracted 1 here.
+Everything counts pixels from 1, and 1 is subtracted here.
 """
 
 import os
@@ -60,7 +60,7 @@ class _CofwPictures(StoredPictures):
         """Read the whole picture of a sample, RGB.
 
         Raises:
-            DatasetError: If the file has gone or changed since the constructor read it.
+            DatasetError: If the file is gone or has changed since the constructor read it.
         """
         # Opened anew each time: h5py's handles survive neither a fork nor a pickle.
         with open_hdf5(self._path) as file:
@@ -73,12 +73,12 @@ class _CofwPictures(StoredPictures):
 
 
 class Cofw(_CofwPictures):
-    """COFW with 29 landmarks: 1345 faces to train on (500 of them occluded) and 507 to test.
+    """COFW with 29 landmarks: 1345 faces to train on (500 of them occluded) and 507 to test on.
 
     The face is cropped to the square around its box whose side is the box's diagonal. Hidden
-    landmarks are annotated where they must be: they stay `visible`, since a detector has to guess
-    them, and `occluded` says which they are. Both usual normalisers fit the scheme: the outer
-    corners of the eyes ("inter_ocular") and the pupils ("inter_pupil").
+    landmarks are annotated where they must be: they stay `visible`, because a detector has to guess
+    them, and `occluded` marks them. Both usual normalisers fit the scheme: the outer corners of the
+    eyes ("inter_ocular") and the pupils ("inter_pupil").
 
     Args:
         root: The folder that holds COFW's `.mat` files, at any depth.
@@ -88,7 +88,7 @@ class Cofw(_CofwPictures):
         skip_broken: Leave broken faces out, with one warning, instead of raising.
 
     Attributes:
-        paths: The `.mat` file, once a sample.
+        paths: The `.mat` file, once per sample.
         occluded: `(P, 29)` bool.
         scheme: The 29-point scheme.
 
@@ -96,7 +96,7 @@ class Cofw(_CofwPictures):
         DatasetError: If the file is missing or cannot be read, or faces are missing or broken; the
             message lists all of them by their number.
         ImportError: If h5py is not installed.
-        ValueError: If `split` or `boxes` is none of the above.
+        ValueError: If `split` or `boxes` is unknown.
     """
 
     def __init__(
@@ -129,9 +129,9 @@ class Cofw68(_CofwPictures):
     """The 507 test pictures of COFW with 68 landmarks and occlusion (Ghiasi and Fowlkes 2015).
 
     The face is cropped to the square around its box whose side is the box's diagonal. Hidden
-    landmarks stay `visible`; `occluded` says which they are. The benchmark's own metric divides by
-    the distance of the eyes' centres ("inter_pupil"), the paper by that of the outer corners of
-    the eyes ("inter_ocular").
+    landmarks stay `visible`; `occluded` marks them. The benchmark's own metric divides by the
+    distance of the eyes' centres ("inter_pupil"), the paper by that of the outer corners of the
+    eyes ("inter_ocular").
 
     Args:
         root: The folder that holds COFW's test pictures and the benchmark's
@@ -141,14 +141,14 @@ class Cofw68(_CofwPictures):
         skip_broken: Leave broken faces out, with one warning, instead of raising.
 
     Attributes:
-        paths: COFW's `.mat` file, once a sample.
+        paths: COFW's `.mat` file, once per sample.
         occluded: `(P, 68)` bool.
         scheme: The 68-point scheme.
 
     Raises:
         DatasetError: If a file is missing or broken; the message lists all of them.
         ImportError: If h5py or scipy is not installed.
-        ValueError: If `boxes` is none of the above.
+        ValueError: If `boxes` is unknown.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class Cofw68(_CofwPictures):
 
 
 def _find_pictures(root: Path, split: Split) -> Path:
-    """Find COFW's file of pictures, the one in colour if it is there."""
+    """Find COFW's file of pictures, preferably the one in colour."""
     try:
         return _find(root, f"COFW_{split}_color.mat", "COFW's pictures")
     except DatasetError:
@@ -236,7 +236,7 @@ def _dataset(file: "h5py.File", name: str) -> "h5py.Dataset":
 
 
 def _table(file: "h5py.File", path: Path, name: str, columns: int) -> NDArray[np.float64]:
-    """Read a matrix of a row a face, which HDF5 has a column a face."""
+    """Read a matrix with a row per face, which HDF5 stores as a column per face."""
     values = np.asarray(_dataset(file, name)[()], dtype=np.float64).T
     if values.ndim != 2 or values.shape[1] != columns or not np.isfinite(values).all():
         message = (
@@ -248,7 +248,7 @@ def _table(file: "h5py.File", path: Path, name: str, columns: int) -> NDArray[np
 
 
 def _pixels(file: "h5py.File", variable: str, number: int) -> NDArray[np.uint8]:
-    """Read a picture: `(H, W)` or `(H, W, 3)`, which HDF5 has in the reverse order."""
+    """Read a picture: `(H, W)` or `(H, W, 3)`, which HDF5 stores in the reverse order."""
     reference = _dataset(file, variable)[()].ravel()[number]
     pixels = np.asarray(file[reference]).T
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
@@ -263,7 +263,7 @@ def _pixels(file: "h5py.File", variable: str, number: int) -> NDArray[np.uint8]:
 def _check_stored(
     path: Path, split: Split, found: list[tuple[int, AnnotatedPicture]]
 ) -> tuple[list[tuple[int, AnnotatedPicture]], list[str]]:
-    """Read every picture once and hold its face against it; one message per broken one."""
+    """Read every picture once and check its face against it; one message per broken one."""
     variable = f"Is{SUFFIXES[split]}"
     kept: list[tuple[int, AnnotatedPicture]] = []
     problems: list[str] = []

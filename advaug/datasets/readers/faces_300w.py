@@ -1,8 +1,8 @@
 """300W (Sagonas et al. 2013): the folders of the organisers, the usual splits, their boxes.
 
-Expected under the root, in any case of the letters: `afw`, `helen/trainset`, `helen/testset`,
-`lfpw/trainset`, `lfpw/testset`, `ibug`, and optionally `Bounding Boxes` with the organisers' six
-`bounding_boxes_*.mat`. A split is a choice of folders; no list files are needed.
+Expected under the root, with names in upper or lower case: `afw`, `helen/trainset`,
+`helen/testset`, `lfpw/trainset`, `lfpw/testset`, `ibug`, and optionally `Bounding Boxes` with the
+organisers' six `bounding_boxes_*.mat`. A split is a choice of folders; no list files are needed.
 """
 
 import os
@@ -51,24 +51,25 @@ HELEN_811 = 811
 
 
 class Faces300W(CroppedPictures):
-    """300W with 68 landmarks: 3148 pictures to train on, 554 common and 135 challenging to test.
+    """300W with 68 landmarks: 3148 pictures to train on, 554 common and 135 challenging to test on.
 
     The face is cropped to the square around its box whose side is the box's diagonal. The box is
     that of the organisers' detector (`bb_detector`), which the paper uses. Mirrored copies
-    (`*_mirror.*`), which the archive of dlib adds, are passed over.
+    (`*_mirror.*`), which dlib's archive adds, are skipped.
 
-    Table 9 of the paper trains on "HELEN (811 images)", which is ambiguous: HELEN has 2000
-    pictures to train on, and it is LFPW that has 811. Each reading is a split.
+    Table 9 of the paper trains on "HELEN (811 images)", which is ambiguous: HELEN has 2000 pictures
+    to train on, and LFPW has 811. Each reading is a split.
 
     Args:
         root: The folder that holds `afw`, `helen`, `lfpw` and `ibug`.
         split: "train" (3148), "common" (554), "challenging" (135) or "full" (689); of the training
             pictures, "helen" (2000), "helen-811" (811 of those, evenly spread) or "lfpw" (811).
         image_size: Side of the square samples, in pixels.
-        boxes: "detector" for the organisers' boxes, "landmarks" for the tight box of the
-            landmarks, "auto" for the organisers' in every folder whose `.mat` file is there. Those
-            need scipy.
-        decoding: What the picture files leave open: orientation, channels, white, the size limit.
+        boxes: "detector" for the organisers' boxes, "landmarks" for the tight box of the landmarks,
+            "auto" for the organisers' in every folder that has their `.mat` file. The organisers'
+            boxes require scipy.
+        decoding: What the picture files do not settle: orientation, channels, white, the size
+            limit.
         skip_broken: Leave broken or missing files out, with one warning, instead of raising.
 
     Attributes:
@@ -77,8 +78,8 @@ class Faces300W(CroppedPictures):
 
     Raises:
         DatasetError: If pictures are missing or any file is broken; the message lists all of them
-            and says which folder has how many of how many.
-        ValueError: If `split` or `boxes` is none of the above.
+            and says how many pictures each folder has and should have.
+        ValueError: If `split` or `boxes` is unknown.
     """
 
     def __init__(
@@ -115,13 +116,13 @@ def _require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def _spread(pairs: list[FilePair], count: int) -> list[FilePair]:
-    """Choose some pairs at even distances; all where there are no more."""
+    """Choose some pairs at even distances; all if there are no more."""
     count = min(count, len(pairs))
     return [pairs[place * len(pairs) // count] for place in range(count)]
 
 
 def _find_part(root: Path, part: str) -> tuple[list[FilePair], list[str]]:
-    """Match the files of one folder of 300W; too few or too many of them is a problem."""
+    """Match the files of one folder of 300W; too few or too many of them are a problem."""
     expected = PART_COUNTS[part]
     folder = _find_folder(root, part)
     if folder is None:
@@ -140,7 +141,7 @@ def _find_part(root: Path, part: str) -> tuple[list[FilePair], list[str]]:
 
 
 def _find_folder(root: Path, part: str) -> Path | None:
-    """Walk down `part` whatever the case of its letters; the exact spelling goes first."""
+    """Walk down `part` regardless of upper or lower case; the exact spelling goes first."""
     folder = root
     for name in part.split("/"):
         matches = [child for child in _folders(folder) if child.name.lower() == name]
@@ -157,7 +158,7 @@ def _folders(folder: Path) -> list[Path]:
 def _with_boxes(
     root: Path, part: str, pairs: list[FilePair], boxes: Boxes
 ) -> tuple[list[FilePair], list[str]]:
-    """Give each pair the organisers' box; a picture that their file leaves out is a problem."""
+    """Assign each pair the organisers' box; a picture missing from their file is a problem."""
     name = f"bounding_boxes_{part.replace('/', '_')}.mat"
     path = None if boxes == "landmarks" else _find_box_file(root, name)
     if path is None and boxes == "detector":

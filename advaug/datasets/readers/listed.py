@@ -1,4 +1,4 @@
-"""Faces that lists or files of annotations point to, checked against their pictures at once."""
+"""Faces listed in lists or files of annotations, checked against their pictures all at once."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +30,7 @@ class ListedFace:
 
 
 def require_one_of(name: str, value: object, allowed: Sequence[object]) -> None:
-    """Refuse an argument that is none of a few.
+    """Refuse an argument that is not one of a few.
 
     Raises:
         ValueError: If it is not; the message names those allowed.
@@ -45,7 +45,7 @@ def read_all(read: Callable[[T], R], items: Sequence[T]) -> tuple[list[R], list[
     """Read items in parallel.
 
     Args:
-        read: Gives the content of one, or raises `DatasetError`.
+        read: Returns the content of one, or raises `DatasetError`.
         items: What to read.
 
     Returns:
@@ -65,7 +65,7 @@ def read_all(read: Callable[[T], R], items: Sequence[T]) -> tuple[list[R], list[
 
 
 def check_listed(faces: Sequence[ListedFace]) -> tuple[list[bool], list[str]]:
-    """Decode every picture once, in parallel, and hold its faces against it.
+    """Decode every picture once, in parallel, and check its faces against it.
 
     Args:
         faces: Several may be in one picture.
@@ -83,14 +83,14 @@ def check_listed(faces: Sequence[ListedFace]) -> tuple[list[bool], list[str]]:
 def count_problem(
     where: Path, what: str, got: int, expected: int, *, unreadable: int = 0
 ) -> list[str]:
-    """Complain of a set that is not as large as it was published; nothing if it is.
+    """Report a set that is not as large as published; nothing if it is.
 
     Args:
         where: The file or folder.
         what: The things that are counted.
         got: How many could be read.
         expected: How many were published.
-        unreadable: Broken ones, which may belong to the set and have messages of their own.
+        unreadable: Broken ones, which may belong to the set and have their own messages.
     """
     if got <= expected <= got + unreadable:
         return []

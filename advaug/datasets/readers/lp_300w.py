@@ -1,9 +1,9 @@
-"""300W-LP (Zhu et al. 2016): 300W's faces turned to large poses, with a `.mat` file a picture.
+"""300W-LP (Zhu et al. 2016): 300W's faces turned to large poses, one `.mat` file per picture.
 
 Expected under the root: `AFW`, `HELEN`, `IBUG` and `LFPW`, each with `NAME.jpg` and `NAME.mat`, and
 `landmarks/AFW/NAME_pts.mat` and so on with the annotations of Bulat and Tzimiropoulos (2017).
-MATLAB wrote them all, so pixels count from 1; 1 is subtracted here. The mirrored copies in the
-folders `AFW_Flip` and so on are passed over: training mirrors pictures anyway.
+MATLAB wrote all of them, so pixels count from 1; 1 is subtracted here. The mirrored copies in the
+folders `AFW_Flip` and so on are skipped: training mirrors pictures anyway.
 """
 
 import os
@@ -40,12 +40,12 @@ class Faces300WLP(CroppedPictures):
 
     Args:
         root: The folder that holds `AFW`, `HELEN`, `IBUG` and `LFPW`.
-        split: "all" (61,225), or "without-ibug" (59,439) for those who test on the challenging
-            part of 300W, whose pictures are within `IBUG`.
+        split: "all" (61,225), or "without-ibug" (59,439) if you test on the challenging part of
+            300W, whose pictures are in `IBUG`.
         image_size: Side of the square samples, in pixels.
-        points: Which annotation: "pts_2d" or "pts_3d" of the folder `landmarks`; "pt2d", the
-            projected 3D model beside each picture; "auto" for "pts_2d" if there is such a folder,
-            else "pt2d". In "pts_2d" the jaw follows the visible outline, as in 300W.
+        points: Which annotation: "pts_2d" or "pts_3d" from the folder `landmarks`; "pt2d", the
+            projected 3D model beside each picture; "auto" for "pts_2d" if that folder exists,
+            otherwise "pt2d". In "pts_2d" the jaw follows the visible outline, as in 300W.
         skip_broken: Leave broken or missing files out, with one warning, instead of raising.
 
     Attributes:
@@ -55,7 +55,7 @@ class Faces300WLP(CroppedPictures):
     Raises:
         DatasetError: If pictures are missing or any file is broken; the message lists all of them.
         ImportError: If scipy is not installed.
-        ValueError: If `split` or `points` is none of the above.
+        ValueError: If `split` or `points` is unknown.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Faces300WLP(CroppedPictures):
 
 
 def _pictures_in(folder: Path) -> list[Path]:
-    """Give the pictures of a folder, there or not, that have a `.jpg` or a `.mat` file."""
+    """Return the pictures of a folder, even missing ones, that have a `.jpg` or a `.mat` file."""
     names = {path.stem for suffix in (".jpg", ".mat") for path in folder.glob(f"*{suffix}")}
     return [folder / f"{name}.jpg" for name in sorted(names)]
 

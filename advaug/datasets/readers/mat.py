@@ -1,4 +1,4 @@
-"""MATLAB's files, read by a process of their own: a damaged one makes scipy crash or never end."""
+"""MATLAB's files, read in a separate process: a damaged one makes scipy crash or never end."""
 
 import json
 import os
@@ -13,8 +13,8 @@ from advaug.errors import DatasetError
 
 __all__ = ["read_mat"]
 
-SECONDS = 60.0  # a file of 300W takes half of one, most of it to start
-MEMORY_BYTES = 4 << 30  # of address space, of which scipy's libraries reserve a good part
+SECONDS = 60.0  # a file of 300W needs half a second, most of it to start
+MEMORY_BYTES = 4 << 30  # of address space; scipy's libraries reserve a large part of it
 _CHILD = Path(__file__).with_name("_mat_child.py")
 
 
@@ -27,18 +27,18 @@ def read_mat(  # the file may hold anything
         path: The file.
         variable: The variable's name.
         rule: What the file must be or hold, for the message.
-        fix: What to do where it cannot be read, for the message.
-        seconds: To wait for it at most.
+        fix: What to do if it cannot be read, for the message.
+        seconds: Longest time to wait for it.
 
     Returns:
         Arrays of numbers as nested lists, cells as a flat list, a struct as a dict, text as str.
 
     Raises:
-        DatasetError: If the file cannot be read, in time and within 4 GiB.
+        DatasetError: If the file cannot be read in time and within 4 GiB.
         ImportError: If scipy is not installed.
     """
     try:
-        import scipy.io  # noqa: F401 # the child imports it, where nobody would see the message
+        import scipy.io  # noqa: F401 # the child imports it, and its message is lost
     except ImportError as error:
         message = f"scipy must be installed to read `{path}`, but got: {error}. Run "
         raise ImportError(message + "`pip install scipy`, or " + fix) from error
@@ -67,7 +67,7 @@ def read_mat(  # the file may hold anything
 
 
 def _environment() -> Mapping[str, str]:
-    """The caller's, with what it imports from and one thread, whose stacks count as memory."""
+    """The caller's environment, with its import paths and one thread, as stacks count as memory."""
     paths = [path for path in sys.path if path]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1"}
 

@@ -1,4 +1,4 @@
-"""MATLAB's files, the older format by scipy and the newer one (7.3, which is HDF5) by h5py."""
+"""MATLAB's files: the older format by scipy, the newer one (7.3, which is HDF5) by h5py."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,8 +45,8 @@ def read_numbers(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, ND
         The variables by name.
 
     Raises:
-        DatasetError: If the file cannot be read, lacks a variable, or one of them has another
-            shape or is not of finite numbers.
+        DatasetError: If the file cannot be read, lacks a variable, or one of them has another shape
+            or non-finite numbers.
         ImportError: If scipy is not installed.
     """
     try:
@@ -70,7 +70,7 @@ def open_hdf5(path: Path) -> "Iterator[h5py.File]":
     Axes are in the reverse of MATLAB's order.
 
     Raises:
-        DatasetError: If the file cannot be read, or what is read inside the block is broken.
+        DatasetError: If the file cannot be read, or what the block reads is broken.
         ImportError: If h5py is not installed.
     """
     try:
@@ -88,7 +88,7 @@ def open_hdf5(path: Path) -> "Iterator[h5py.File]":
 
 
 def _require_file(path: Path) -> None:
-    """Refuse a missing file; scipy and h5py say that in many words, or in none."""
+    """Refuse a missing file; scipy's and h5py's own messages are long or empty."""
     if not path.is_file():
         message = f"`{path}` must be a file of MATLAB's, but got none. Copy it there."
         raise DatasetError(message)
@@ -103,7 +103,7 @@ def _unreadable(path: Path, error: Exception) -> DatasetError:
 
 
 def _require_numbers(path: Path, name: str, value: Any, shape: tuple[int, ...]) -> None:  # noqa: ANN401 # from scipy
-    """Refuse a variable that is missing, has another shape, or is not of finite numbers."""
+    """Refuse a variable that is missing, has another shape, or has non-finite numbers."""
     array = np.asarray(value)
     fits = array.ndim == len(shape) and all(
         expected in (-1, size) for expected, size in zip(shape, array.shape, strict=True)

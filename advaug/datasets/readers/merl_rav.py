@@ -4,8 +4,8 @@ Expected under the root: `frontal`, `left`, `lefthalf`, `right` and `righthalf`,
 `trainset` and `testset`, in which every `.jpg` has a `.pts` file beside it. In such a `.pts` file
 
     x y      is a landmark that can be seen,
-    -x -y    stands at x y behind a hand, hair or the like (externally occluded),
-    -1 -1    is on the side of the face that is turned away (self-occluded), and has no place.
+    -x -y    is at x y behind a hand, hair or the like (externally occluded),
+    -1 -1    is on the side of the face that is turned away (self-occluded), and has no position.
 """
 
 import os
@@ -29,14 +29,14 @@ POINTS = 68
 class MerlRav(CroppedPictures):
     """MERL-RAV with 68 landmarks, or any folder with `.pts` files of its kind.
 
-    The face is cropped to the square around the tight box of the landmarks that have a place. A
-    landmark without one is not `visible`; one that is hidden by something is `visible`, since a
-    detector has to guess it. Both are `occluded`.
+    The face is cropped to the square around the tight box of the landmarks that have a position. A
+    landmark without one is not `visible`; one that something hides is `visible`, because a detector
+    has to guess it. Both are `occluded`.
 
     Args:
         root: The folder that holds `frontal`, `left` and so on; for "all", any folder.
-        split: "train" or "test" for the folders `trainset` and `testset`; "all" for all pictures
-            at any depth.
+        split: "train" or "test" for the folders `trainset` and `testset`; "all" for all pictures at
+            any depth.
         image_size: Side of the square samples, in pixels.
         skip_broken: Leave broken or missing files out, with one warning, instead of raising.
 
@@ -47,7 +47,7 @@ class MerlRav(CroppedPictures):
 
     Raises:
         DatasetError: If a folder is missing or any file is broken; the message lists all of them.
-        ValueError: If `split` is none of the above.
+        ValueError: If `split` is unknown.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class MerlRav(CroppedPictures):
 
 
 def _find(folder: Path) -> tuple[list[FilePair], list[str]]:
-    """Match the files of a folder; that there is none is a problem."""
+    """Match the files of a folder; a missing folder is a problem."""
     if folder.is_dir():
         return find_pairs(folder)
     return [], [f"`{folder}` must be a folder, but got none. Unpack that part of the data set."]
@@ -86,7 +86,7 @@ def _read_face(pair: FilePair) -> ListedFace:
     """Read a `.pts` file.
 
     Raises:
-        DatasetError: If it is broken, or has no landmark with a place.
+        DatasetError: If it is broken, or has no landmark with a position.
     """
     landmarks, placed, hidden = read_pts(pair.pts, negative="occluded")
     if len(landmarks) != POINTS or not placed.any():

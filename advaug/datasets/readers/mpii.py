@@ -1,4 +1,4 @@
-"""MPII Human Pose (Andriluka et al. 2014), in the json that top-down pose detectors share.
+"""MPII Human Pose (Andriluka et al. 2014), in the JSON that top-down pose detectors share.
 
 Expected under the root: `images` with the pictures, `annot/train.json` and `annot/valid.json`, and
 for PCKh `annot/gt_valid.mat`, whose `headboxes_src` are in the order of `valid.json`. Each entry:
@@ -6,7 +6,7 @@ for PCKh `annot/gt_valid.mat`, whose `headboxes_src` are in the order of `valid.
     {"image": "015601864.jpg", "center": [594.0, 257.0], "scale": 3.021046,
      "joints": [[620.0, 394.0], ...], "joints_vis": [1, ...]}
 
-The files count pixels from 1, the library from 0; a `scale` of 1 is a person 200 pixels high.
+The files count pixels from 1, the library from 0; at `scale` 1 a person is 200 pixels high.
 """
 
 import os
@@ -34,22 +34,23 @@ from advaug.schemes import MPII_16
 __all__ = ["Mpii"]
 
 Split = Literal["train", "valid"]
-PERSON_PIXELS = 200.0  # height of a person of scale 1
-LOWER = 15.0  # `center` lies high on the body: this much lower at scale 1, so that feet stay in
+PERSON_PIXELS = 200.0  # height of a person at scale 1
+LOWER = 15.0  # `center` is high on the body: at scale 1 this much lower keeps the feet inside
 
 
 class Mpii(CroppedPictures):
-    """People of MPII with 16 joints: 22,246 to train on and 2,958 to measure on.
+    """People of MPII with 16 joints: 22,246 to train on and 2,958 to test on.
 
-    A person is cropped to the square of 1.25 times 200 `scale` pixels, whose centre is `center`
-    moved down by 15 `scale` pixels, as the detectors that share this json do. A joint is `visible`
-    where `joints_vis` is 1; people without one are left out.
+    A person is cropped to the square of side 1.25 times 200 `scale` pixels, whose centre is
+    `center` moved down by 15 `scale` pixels, as the detectors that share this JSON do. A joint is
+    `visible` if its `joints_vis` is 1; people without a visible joint are left out.
 
     Args:
         root: The folder that holds `images` and `annot`.
         split: "train" or "valid".
         image_size: Side of the square samples, in pixels.
-        decoding: What the picture files leave open: orientation, channels, white, the size limit.
+        decoding: What the picture files do not settle: orientation, channels, white, the size
+            limit.
         skip_broken: Leave broken people and pictures out, with one warning, instead of raising.
 
     Attributes:
@@ -57,9 +58,9 @@ class Mpii(CroppedPictures):
         scheme: The 16-point scheme.
 
     Raises:
-        DatasetError: If the json has no people, or anything in it or a picture is broken; the
+        DatasetError: If the JSON has no people, or anything in it or a picture is broken; the
             message lists all problems.
-        ValueError: If `split` is none of the above.
+        ValueError: If `split` is unknown.
     """
 
     def __init__(
@@ -100,8 +101,8 @@ class Mpii(CroppedPictures):
         """Diagonal of each sample's head box, in pixels of the crops, for PCKh: `(P,)`.
 
         Raises:
-            DatasetError: If `annot/gt_valid.mat` is missing or damaged, or has not a finite box
-                for each person of `valid.json`; MPII's json has no head boxes itself.
+            DatasetError: If `annot/gt_valid.mat` is missing or damaged, or does not have a finite
+                box for each person of `valid.json`; MPII's JSON itself has no head boxes.
         """
         path = self._annotations / f"gt_{self._split}.mat"
         boxes = _read_head_boxes(path)
@@ -125,7 +126,7 @@ class Mpii(CroppedPictures):
 def _read_people(
     images: Path, path: Path, entries: list[Any]
 ) -> tuple[list[tuple[int, AnnotatedPicture]], list[str]]:
-    """Give the people with an annotated joint, each with its number in the file, and problems."""
+    """Return the people with an annotated joint, each with its number in the file, and problems."""
     people: list[tuple[int, AnnotatedPicture]] = []
     problems: list[str] = []
     for number, entry in enumerate(entries):
@@ -140,7 +141,7 @@ def _read_people(
 
 
 def _read_person(images: Path, where: str, entry: Any) -> AnnotatedPicture | None:  # noqa: ANN401 # from json
-    """Read one entry; None where no joint is annotated.
+    """Read one entry; None if no joint is annotated.
 
     Raises:
         DatasetError: If it is broken.
@@ -159,9 +160,9 @@ def _read_person(images: Path, where: str, entry: Any) -> AnnotatedPicture | Non
 
 
 def _read_head_boxes(path: Path) -> NDArray[np.float64]:
-    """Read `headboxes_src`: two corners, x and y, a person each."""
+    """Read `headboxes_src`: two corners, x and y, per person."""
     rule = "hold `headboxes_src`, which PCKh needs"
-    fix = "It comes with `valid.json`; put it beside."
+    fix = "It comes with `valid.json`; put it next to that file."
     held = read_mat(path, "headboxes_src", rule=rule, fix=fix)
     try:
         return np.array(held, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Pictures and their `.pts` files: matched, checked and complained of, all files at once."""
+"""Pictures and their `.pts` files: matched, checked and reported, all files at once."""
 
 import os
 import warnings
@@ -54,7 +54,7 @@ class FilePair:
 
 
 def match_key(name: str) -> str:
-    """Give what a picture, its `.pts` file and its box have in common: the stem without spaces.
+    """Return what a picture, its `.pts` file and its box have in common: the stem without spaces.
 
     300W has one file whose name carries a stray space ("image_092 _01.jpg").
     """
@@ -74,7 +74,7 @@ def find_pairs(root: Path) -> tuple[list[FilePair], list[str]]:
     for path in _list_files(root):
         stems[path.parent.as_posix(), path.stem].append(path)
     pairs = [_pair(files) for files in stems.values() if _is_pair(files)]
-    # What has no partner of exactly its name may have one that differs in spaces.
+    # A file without an exact partner may have one that differs only in spaces.
     loose: defaultdict[tuple[str, str], list[Path]] = defaultdict(list)
     for (folder, _), files in stems.items():
         if not _is_pair(files):
@@ -99,9 +99,9 @@ def check_pairs(
 
     Args:
         pairs: Pictures and their `.pts` files.
-        num_landmarks: That every `.pts` file must have.
-        decoding: What the picture files leave open.
-        negative: As for `read_pts`; None warns once where points look like marks.
+        num_landmarks: The number that every `.pts` file must have.
+        decoding: What the picture files do not settle.
+        negative: As for `read_pts`; None warns once if points look like marks.
 
     Returns:
         The usable pictures in the order of `pairs`, and one message per broken file.
@@ -117,7 +117,7 @@ def check_pairs(
 
 
 def warn_of_orientation(decoding: Decoding, turned: Sequence[Path], stacklevel: int) -> None:
-    """Warn once of pictures that say which way up they are, where nobody has chosen.
+    """Warn once about pictures that have an EXIF orientation, if nobody has chosen one.
 
     Args:
         decoding: What was chosen.
@@ -135,7 +135,7 @@ def warn_of_orientation(decoding: Decoding, turned: Sequence[Path], stacklevel: 
 
 
 def report_problems(root: Path, problems: list[str], usable: int, *, skip_broken: bool) -> None:
-    """Raise for all problems at once, or warn of them once where there is something to go on with.
+    """Raise for all problems at once, or warn about them once if usable pictures remain.
 
     Raises:
         DatasetError: If there are problems and `skip_broken` is False, or if nothing is usable.
@@ -147,7 +147,7 @@ def report_problems(root: Path, problems: list[str], usable: int, *, skip_broken
         )
         raise DatasetError(message)
     if usable == 0 or (problems and not skip_broken):
-        fix = "Repair them, or pass `skip_broken=True` (`--skip-broken`) to go on without them."
+        fix = "Repair them, or pass `skip_broken=True` (`--skip-broken`) to continue without them."
         message = (
             f"`{root}` must hold usable files only, but got {len(problems)} problems beside "
             f"{usable} usable pictures:{_bullets(problems)}\n{fix if usable else 'Check the path.'}"
@@ -174,7 +174,7 @@ def _is_pts(path: Path) -> bool:
 def _list_files(root: Path) -> list[Path]:
     """List pictures and `.pts` files under `root`, through links but no folder twice, sorted."""
     if not root.is_dir():
-        message = f"`root` must be a folder, but got `{root}`, which is none. Check the path."
+        message = f"`root` must be a folder, but got `{root}`, which is not one. Check the path."
         raise DatasetError(message)
     files: list[Path] = []
     seen: set[str] = set()
@@ -184,7 +184,8 @@ def _list_files(root: Path) -> list[Path]:
             subfolders.clear()
             continue
         seen.add(real)
-        # Archives made on a Mac bring "._name.jpg" and a folder "__MACOSX", which are no pictures.
+        # Archives made on a Mac contain "._name.jpg" and a folder "__MACOSX", which are not
+        # pictures.
         subfolders[:] = sorted(n for n in subfolders if not n.startswith((".", "__MACOSX")))
         paths = [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
         files += [p for p in paths if p.suffix.lower() in (*PICTURE_SUFFIXES, ".pts")]
@@ -192,7 +193,7 @@ def _list_files(root: Path) -> list[Path]:
 
 
 def _refuse_folder(error: OSError) -> None:
-    """Raise for a folder that `os.walk` would leave out without a word."""
+    """Raise for a folder that `os.walk` would skip silently."""
     message = (
         f"`{error.filename}` must be a folder that can be listed, but got: {error.strerror}. "
         "Change its permissions."
@@ -210,7 +211,7 @@ def _pair(files: list[Path]) -> FilePair:
 
 
 def _pairing_problem(files: list[Path], by_case: Mapping[str, list[Path]]) -> str:
-    """Say what keeps the files of one stem from being one picture and one `.pts` file."""
+    """Say why the files of one stem are not one picture and one `.pts` file."""
     names = ", ".join(f"`{path.name}`" for path in files)
     first = files[0]
     if len(files) > 1:
@@ -232,7 +233,7 @@ def _pairing_problem(files: list[Path], by_case: Mapping[str, list[Path]]) -> st
 
 @dataclass(frozen=True)
 class _How:
-    """How pairs are checked, and what is found on the way that is worth one warning."""
+    """How pairs are checked, and findings that deserve one warning."""
 
     num_landmarks: int
     decoding: Decoding
@@ -242,7 +243,7 @@ class _How:
 
 
 def _check_pair(pair: FilePair, how: _How) -> AnnotatedPicture | list[str]:
-    """Read both files of a pair; give what is wrong with either, or the annotated picture."""
+    """Read both files of a pair; return what is wrong with either, or the annotated picture."""
     problems: list[str] = []
     points = _attempt(lambda: _read_points(pair.pts, how.num_landmarks), problems)
     facts = _attempt(lambda: inspect_picture(pair.picture, how.decoding), problems)
@@ -266,7 +267,7 @@ def _check_pair(pair: FilePair, how: _How) -> AnnotatedPicture | list[str]:
 
 
 def _attempt(read: Callable[[], T], problems: list[str]) -> T | None:
-    """Give what `read` gives, or None once its error is among the problems."""
+    """Return what `read` returns, or None after adding its error to the problems."""
     try:
         return read()
     except DatasetError as error:
@@ -291,13 +292,13 @@ def geometry_problem(picture: AnnotatedPicture, size: tuple[int, int], source: s
     Args:
         picture: What is annotated; landmarks that are not visible may be anywhere.
         size: Of the file.
-        source: What the annotation comes from, for the message.
+        source: Where the annotation comes from, for the message.
     """
     width, height = size
     corners = np.array(picture.box).reshape(2, 2)
     shown = ... if picture.visible is None else picture.visible
     around = np.concatenate([picture.landmarks[shown], corners])
-    # Faces are annotated beyond the frame, but not by more than the picture itself.
+    # Faces are annotated beyond the frame, but not by more than the picture's size.
     if not ((around >= -np.array(size)) & (around <= 2 * np.array(size))).all():
         got = "[{:.1f}, {:.1f}] to [{:.1f}, {:.1f}]".format(
             *around.min(axis=0), *around.max(axis=0)

@@ -1,4 +1,4 @@
-"""What the readers of pose data sets share: annotation files, and people held against pictures."""
+"""What the readers of pose data sets share: annotation files, and people checked on pictures."""
 
 import json
 import os
@@ -19,15 +19,15 @@ from advaug.errors import DatasetError
 
 __all__ = ["ENLARGEMENT", "check_people", "path_below", "read_json", "require_numbers", "shown"]
 
-# Of the person's longer side: room for what the box leaves out, as is usual in top-down pose.
+# Relative to the person's longer side: room around the box, as is usual in top-down pose.
 ENLARGEMENT = 1.25
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 # anything json can hold
-    """Read a file of annotations, in UTF-8, 16 or 32, with a byte order mark or without.
+    """Read a file of annotations, in UTF-8, 16 or 32, with or without a byte order mark.
 
     Raises:
-        DatasetError: If there is no such file or it is no json.
+        DatasetError: If there is no such file or it is not JSON.
     """
     try:
         with open_regular(path) as file:
@@ -36,7 +36,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 # anything json can hold
         fact, fix = error.strerror, "Check the path."
     except RecursionError:
         fact, fix = "lists in lists without end", "Download or export it again."
-    except ValueError as error:  # of json, or bytes that are no text
+    except ValueError as error:  # from json, or for bytes that are not text
         fact, fix = str(error), "Download or export it again."
     message = f"`{path}` must be a readable json file, but got: {fact}. {fix}"
     raise DatasetError(message)
@@ -51,18 +51,18 @@ def shown(value: Any) -> str:  # noqa: ANN401 # from json
 
 
 def path_below(root: Path, where: str, name: Any) -> Path:  # noqa: ANN401 # from json
-    r"""Give the file that a data set names, which must not be outside its folder.
+    r"""Return the file that a data set names, which must not be outside its folder.
 
-    A link within the folder may lead anywhere: whoever made the folder made the link. Where there
-    is no file of exactly that name, backslashes are the separators of Windows.
+    A link within the folder may lead anywhere, because the folder's owner made it. If there is no
+    file of exactly that name, backslashes are read as the separators of Windows.
 
     Args:
         root: The folder that names start from.
         where: The entry, for messages.
-        name: Of the file.
+        name: Name of the file.
 
     Raises:
-        DatasetError: If it is no name of a file under `root`.
+        DatasetError: If it is not the name of a file under `root`.
     """
     if not isinstance(name, str) or not name or "\0" in name:
         message = (
@@ -83,7 +83,7 @@ def path_below(root: Path, where: str, name: Any) -> Path:  # noqa: ANN401 # fro
 
 
 def require_numbers(what: str, values: Any, count: int) -> NDArray[np.float64]:  # noqa: ANN401 # from json
-    """Give a list of an annotation, nested or not, as an array.
+    """Return a list of an annotation, nested or not, as an array.
 
     Args:
         what: The list's name in messages.
@@ -112,13 +112,13 @@ def check_people(
     *,
     decoding: Decoding | None = None,
 ) -> tuple[list[bool], list[str]]:
-    """Decode every picture once, in parallel, and hold its people against it.
+    """Decode every picture once, in parallel, and check its people against it.
 
     Args:
-        people: One a person; several may be in one picture.
+        people: One entry per person; several may be in one picture.
         source: The file that annotates them.
-        declared: (width, height) of pictures, where that file says them.
-        decoding: What the picture files leave open.
+        declared: (width, height) of pictures, if that file has them.
+        decoding: What the picture files do not settle.
 
     Returns:
         Whether each person is usable, and one message per problem.
@@ -152,7 +152,7 @@ def _facts(check: PictureFacts | str) -> PictureFacts:
 def _check_picture(
     path: Path, declared: tuple[int, int] | None, source: Path, decoding: Decoding
 ) -> PictureFacts | str:
-    """Give what is to be known of a picture, or what is wrong with it."""
+    """Return the facts about a picture, or what is wrong with it."""
     try:
         facts = inspect_picture(path, decoding)
     except DatasetError as error:

@@ -1,4 +1,4 @@
-"""The `.pts` text format of 300W: one picture's landmarks, one pair a line.
+"""The `.pts` text format of 300W: one picture's landmarks, one pair per line.
 
     version: 1
     n_points: 68
@@ -8,8 +8,9 @@
     }
 
 The file counts pixels from 1 (the centre of the top left pixel is `1 1`); the library counts from
-0. The 1 is subtracted in `read_pts` and added in `write_pts`, and nowhere else. Read as well are
-comments after `#` or `//`, a brace on the line of its neighbour, and a comma between x and y.
+0. The 1 is subtracted in `read_pts` and added in `write_pts`, and nowhere else. The reader also
+accepts comments after `#` or `//`, a brace on the line before or after its own, and a comma between
+x and y.
 """
 
 import os
@@ -39,9 +40,9 @@ __all__ = [
 
 Negative = Literal["position", "occluded"]
 
-MAX_BYTES = 1_000_000  # of a `.pts` file: a thousand times what 68 points take
-FEW_NEGATIVE = 0.1  # part of the points that a face beyond the frame may well have negative
-SAME_PLACE = 3  # points in one place, which is no rounding if it is a part like the above
+MAX_BYTES = 1_000_000  # of a `.pts` file: a thousand times what 68 points need
+FEW_NEGATIVE = 0.1  # share of points that may well be negative for a face beyond the frame
+SAME_PLACE = 3  # this many points in one place are not rounding, if their share is as above
 _FIX = "Restore the file from the data set, or remove the picture and its `.pts`."
 
 
@@ -73,18 +74,18 @@ def read_pts(
     """Read the landmarks of one picture.
 
     Args:
-        path: A `.pts` file. Its `n_points` is checked against the points where it is given.
-        negative: What a point with two negative numbers is. "position": a place beyond the
+        path: A `.pts` file. Its `n_points`, if present, is checked against the points.
+        negative: What a point with two negative numbers means. "position": a place beyond the
             picture's top left corner, as in 300W. "occluded": `(-x, -y)` is at `(x, y)` and
             covered, and `(-1, -1)` has no position, as in MERL-RAV. None is "position", with a
-            warning where it looks like marks.
+            warning if the points look like marks.
 
     Returns:
         `(N, 2)` float64, x then y, in pixels, 0-based; with "occluded" a `PtsPoints`.
 
     Raises:
         DatasetError: If the file is not a `.pts` file; the message names the file and the line.
-        ValueError: If `negative` is none of the above.
+        ValueError: If `negative` is unknown.
     """
     if negative is not None:
         check_choice("negative", negative, ("position", "occluded"))
@@ -130,7 +131,7 @@ def doubt(points: NDArray[np.float64]) -> str | None:
 def convert(
     points: NDArray[np.float64], negative: Negative | None
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
-    """Landmarks, 0-based, and `visible` of the points of a file; None where all are."""
+    """Landmarks, 0-based, and `visible` of the points of a file; None if all are visible."""
     if negative != "occluded":
         return points - 1, None
     marked = _marked(points)
@@ -138,7 +139,7 @@ def convert(
 
 
 def doubt_fix(fact: str) -> str:
-    """The words of a doubt, with both ways out."""
+    """The text of a doubt, with both ways out."""
     return (
         f'{fact[0].upper()}{fact[1:]}, read as positions. Pass `negative="occluded"` where '
         '`(-x, -y)` means covered and `(-1, -1)` means no position, or `negative="position"` if '
@@ -147,10 +148,10 @@ def doubt_fix(fact: str) -> str:
 
 
 def warn_of_doubts(doubts: list[str], stacklevel: int) -> None:
-    """Warn once of all files whose points look like marks.
+    """Warn once about all files whose points look like marks.
 
     Args:
-        doubts: One for each file.
+        doubts: One per file.
         stacklevel: Of the line that made the data set, counted from here.
     """
     if doubts:
@@ -167,7 +168,7 @@ def _marked(points: NDArray[np.float64]) -> PtsPoints:
 
 
 def write_pts(path: str | os.PathLike[str], landmarks: ArrayLike) -> None:
-    """Write the landmarks of one picture; a reader sees the old file or the new one, whole.
+    """Write the landmarks of one picture; a reader sees either the old file or the whole new one.
 
     Args:
         path: The file to write or replace. Its folder must exist.
@@ -196,13 +197,13 @@ def write_pts(path: str | os.PathLike[str], landmarks: ArrayLike) -> None:
 
 
 def _read_lines(path: Path) -> list[str]:
-    """Give the file's lines without comments and the space around them."""
+    """Return the file's lines without comments and surrounding spaces."""
     try:
         with open_regular(path) as file:
             data = file.read(MAX_BYTES + 1)
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        message = f"`{path}` must be a text file, but got bytes that are none. " + _FIX
+        message = f"`{path}` must be a text file, but got bytes that are not text. " + _FIX
         raise DatasetError(message) from error
     except OSError as error:
         message = f"`{path}` must be a readable file, but got: {error.strerror}. " + _FIX
@@ -214,7 +215,7 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _split(path: Path, lines: list[str]) -> tuple[list[str], list[tuple[int, str]]]:
-    """Give the lines before the points, and each line between the braces with its number."""
+    """Return the lines before the points, and each line between the braces with its number."""
     opening = next((i for i, line in enumerate(lines) if "{" in line), None)
     if opening is None:
         message = f"`{path}` must have a line `{{` before its points, but got none. " + _FIX
@@ -246,7 +247,7 @@ def _point(path: Path, number: int, line: str) -> tuple[float, float]:
 
 
 def _declared_count(path: Path, header: list[str]) -> int | None:
-    """Find the number after `n_points:`, whose spacing varies; None where there is no such line."""
+    """Find the number after `n_points:`, with any spacing; None if there is no such line."""
     for number, line in enumerate(header, start=1):
         name, _, value = line.partition(":")
         if name.strip() != "n_points":

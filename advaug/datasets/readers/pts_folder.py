@@ -21,24 +21,25 @@ __all__ = ["PtsFolder"]
 class PtsFolder(CroppedPictures):
     """Pictures of a folder, at any depth, each with a `.pts` file of the same stem beside it.
 
-    Every file is read once here, so that a broken one shows before anything is trained: `.pts`
-    files are parsed and pictures decoded to their end. Hidden files are passed over.
+    Every file is read once here, so that broken files are found before training: `.pts` files are
+    parsed, and pictures are decoded completely. Hidden files are skipped.
 
     Args:
         root: The folder. Pictures are `.jpg`, `.jpeg` or `.png`, in either case.
         image_size: Side of the square samples, in pixels.
         num_landmarks: N, which every `.pts` file must have.
-        boxes: Box of each picture's face, x_min, y_min, x_max, y_max in its pixels, 0-based, by
-            its path relative to `root` (with `/`). None takes the tight box of the landmarks.
-        negative: What two negative numbers of a point mean, as for `read_pts`: with "occluded" a
-            landmark at (-1, -1) is not `visible`, and one at (-x, -y) is at (x, y). None warns
-            where many are.
-        decoding: What the picture files leave open: orientation, channels, white, the size limit.
+        boxes: Box of each picture's face, x_min, y_min, x_max, y_max in its pixels, 0-based, by its
+            path relative to `root` (with `/`). None uses the tight box of the landmarks.
+        negative: What two negative numbers of a point mean, as for `read_pts`. With "occluded" a
+            landmark at (-1, -1) is not `visible`, and one at (-x, -y) is at (x, y). None warns if
+            many points are negative.
+        decoding: What the picture files do not settle: orientation, channels, white, the size
+            limit.
         skip_broken: Leave broken files out, with one warning, instead of raising.
 
     Attributes:
         paths: The picture files in the order of the samples, sorted by their path.
-        scheme: What the landmarks mean, by their number; None where no face scheme has as many.
+        scheme: What the landmarks mean, by their number; None if no face scheme has that many.
 
     Raises:
         DatasetError: If the folder has no usable picture, or if any file is broken; the message
@@ -73,7 +74,7 @@ class PtsFolder(CroppedPictures):
 def _with_boxes(
     pairs: list[FilePair], boxes: Mapping[str, ArrayLike], root: Path
 ) -> tuple[list[FilePair], list[str]]:
-    """Give each pair its box; a picture without one is a problem."""
+    """Assign each pair its box; a picture without one is a problem."""
     boxed: list[FilePair] = []
     problems: list[str] = []
     for pair in pairs:

@@ -1,8 +1,8 @@
-"""Frames of videos, decoded when they are asked for, by their number.
+"""Frames of videos, decoded on access, by their number.
 
-A file's time stamps tell the numbers of its frames only where they are in the order of display;
-some writers of AVI get that wrong for pictures that are predicted from later ones. Such a video is
-decoded from its start, which is slow for random access and always right.
+A file's time stamps give the numbers of its frames only if they are in display order. Some writers
+of AVI get that wrong for frames that are predicted from later ones. Such a video is decoded from
+its start, which is slow for random access but always right.
 """
 
 import os
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 __all__ = ["FrameReader", "VideoIndex", "count_frames", "index_video"]
 
 
-# Decoders that a fork brought here. Their threads stayed behind, so that freeing one would wait for
-# them forever: they are kept until the process ends.
+# Decoders inherited through a fork. Their threads stayed behind, so freeing one would wait for them
+# forever; they are kept until the process ends.
 _INHERITED: list[Any] = []
 
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """What a video says of itself without being decoded.
+    """What a video says about itself without being decoded.
 
     Attributes:
         path: The file.
         size: (width, height) of its frames.
         num_frames: How many packets of pictures it holds.
-        times: Time stamp of each frame in order of display; empty where stamps do not tell it.
-        keys: Numbers of the frames that decoding can start at; empty likewise.
+        times: Time stamp of each frame in display order; empty if the stamps do not give it.
+        keys: Numbers of the frames that decoding can start at; empty in the same case.
     """
 
     path: Path
@@ -49,10 +49,10 @@ class VideoIndex:
 
 
 def index_video(path: Path) -> VideoIndex:
-    """Read a video's packets, and decode none.
+    """Read a video's packets without decoding any.
 
     Raises:
-        DatasetError: If the file is missing or no video.
+        DatasetError: If the file is missing or is not a video.
         ImportError: If PyAV is not installed.
     """
     with _naming(path), _opened(path) as container:
@@ -63,7 +63,7 @@ def index_video(path: Path) -> VideoIndex:
         context = stream.codec_context
         size, reorders = (context.width, context.height), bool(context.has_b_frames)
     times = sorted(set(stamps))
-    # Where frames are reordered, stamps in the order of the packets cannot be those of display.
+    # If frames are reordered, stamps in packet order cannot be those of display.
     if len(times) < len(packets) or (times == stamps) == reorders:
         return VideoIndex(path, size, len(packets), (), ())
     numbers = (number for number, time in enumerate(times) if time in keys)
@@ -81,10 +81,10 @@ def count_frames(path: Path) -> int:
 
 
 class FrameReader:
-    """Give frames by video and number: a later one by going on, others by jumping to a key frame.
+    """Return frames by video and number: later ones by going on, others by seeking a key frame.
 
-    It holds one video open and no frame. Processes that share it by a fork each open their own,
-    and a pickle leaves the open file behind. It is not for several threads at once.
+    It holds one video open and no frame. Processes that share it after a fork each open their own,
+    and a pickle drops the open file. It is not thread-safe.
     """
 
     def __init__(self) -> None:
@@ -103,16 +103,16 @@ class FrameReader:
 
         Args:
             index: Of the video.
-            number: Of the frame, from 0, in order of display.
+            number: Number of the frame, from 0, in display order.
 
         Raises:
-            DatasetError: If the video has no such frame, or has gone or changed.
+            DatasetError: If the video has no such frame, or is gone or has changed.
         """
         try:
             with _naming(index.path):
                 return self._reach(index, number).to_image()
         except BaseException:
-            self.close()  # where the decoder stands is not known any more
+            self.close()  # the decoder's position is no longer known
             raise
 
     def close(self) -> None:
@@ -125,7 +125,7 @@ class FrameReader:
         self._frames = iter(())
 
     def _reach(self, index: VideoIndex, number: int) -> Any:  # noqa: ANN401 # av.VideoFrame
-        """Go to a frame the shortest way.
+        """Go to a frame in the shortest way.
 
         Raises:
             DatasetError: If the video ends before it.
@@ -150,7 +150,7 @@ class FrameReader:
         raise DatasetError(message)
 
     def _jump(self, index: VideoIndex, number: int, time: int) -> Any:  # noqa: ANN401 # av.VideoFrame or None
-        """Decode from the key frame at a time stamp on; None if the file does not lead there."""
+        """Decode from the key frame at a time stamp; None if the file does not lead there."""
         self._open(index)
         self._container.seek(time, stream=self._container.streams.video[0])
         self._frames = self._container.decode(video=0)
@@ -174,7 +174,7 @@ class FrameReader:
 
 
 def _key_before(index: VideoIndex, number: int) -> int:
-    """Number of the last key frame up to a frame; 0, the start, where the stamps do not tell."""
+    """Number of the last key frame up to a frame; 0, the start, if the stamps do not give it."""
     return index.keys[max(bisect_right(index.keys, number) - 1, 0)] if index.keys else 0
 
 
@@ -192,7 +192,7 @@ def _opened(path: Path) -> "InputContainer":
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Whatever goes wrong with a video is a `DatasetError` that names the file.
+    """Turn whatever goes wrong with a video into a `DatasetError` that names the file.
 
     Raises:
         ImportError: If PyAV is not installed.

@@ -1,9 +1,9 @@
 """300VW (Shen et al. 2015): 114 videos of faces, annotated frame by frame with 68 landmarks.
 
-Expected under the root: a folder a video, `001` to `562`, each with `annot/000001.pts` and so on, a
-file a frame, and the frames: either `vid.avi`, or pictures `000001.png` (or `.jpg`) in one more
-folder or beside `annot`, as `ffmpeg -i vid.avi frames/%06d.png` writes them. Pictures are taken
-where there are any: a random frame of a video costs the frames since the last key frame.
+Expected under the root: one folder per video, `001` to `562`. Each has one file per frame,
+`annot/000001.pts` and so on, and the frames: either `vid.avi`, or pictures `000001.png` (or `.jpg`)
+in another folder or beside `annot`, as `ffmpeg -i vid.avi frames/%06d.png` writes them. Pictures
+are preferred: reading a random frame of a video decodes all frames since the last key frame.
 """
 
 import csv
@@ -49,35 +49,35 @@ VIDEOS: dict[Split, tuple[str, ...]] = {
     "category-2": tuple(_CATEGORY_2.split()),
     "category-3": tuple(_CATEGORY_3.split()),
 }
-"""The organisers' videos to train on, and their three categories to test, the third the hardest."""
+"""The organisers' training videos, and their three test categories, the third the hardest."""
 
 POINTS = 68
 COLUMNS = ("video", "frame", "x0", "y0", "x1", "y1")
 
 
 class _Frame(NamedTuple):
-    """A frame that is asked for; `number` counts from 1, as the files' names do."""
+    """A requested frame; `number` counts from 1, as the files' names do."""
 
     number: int
     pts: Path
     picture: Path  # the file that holds it
-    video: VideoIndex | None  # None where the frame is a file of its own
+    video: VideoIndex | None  # None if the frame has its own file
 
 
 class Videos300VW(StoredPictures):
     """300VW with 68 landmarks: 50 videos to train on; 31, 19 and 14 of categories 1 to 3 to test.
 
     A sample is a frame. The face is cropped to the square around its box whose side is the box's
-    diagonal. Frames are decoded as they are asked for: in order, each costs itself alone; in
-    random order, extract them to pictures.
+    diagonal. Frames are decoded on access: in order, only the frame itself is decoded; for random
+    order, extract them to pictures.
 
     Args:
         root: The folder that holds `001`, `002` and so on.
         split: "train" (50 videos), "category-1" (31), "category-2" (19) or "category-3" (14).
         image_size: Side of the square samples, in pixels.
-        every: Take every n-th frame of each video, the first one to begin with.
+        every: Use every n-th frame of each video, starting with the first.
         boxes: A csv file of boxes, such as a face detector's, with the columns video, frame (from
-            1), x0, y0, x1, y1 in pixels from 0; None takes the tight box of the landmarks.
+            1), x0, y0, x1, y1 in pixels from 0; None uses the tight box of the landmarks.
         skip_broken: Leave broken or missing videos and frames out, with one warning, instead of
             raising.
 
@@ -86,10 +86,10 @@ class Videos300VW(StoredPictures):
         scheme: The 68-point scheme.
 
     Raises:
-        DatasetError: If a video is missing, has not as many frames as annotations, or any file is
-            broken; the message lists all of them.
+        DatasetError: If a video is missing, its numbers of frames and annotations differ, or any
+            file is broken; the message lists all of them.
         ImportError: If PyAV is not installed and a video is not extracted.
-        ValueError: If `split` is none of the above or `every` is not positive.
+        ValueError: If `split` is unknown or `every` is not positive.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Videos300VW(StoredPictures):
         """Decode the whole frame of a sample, RGB.
 
         Raises:
-            DatasetError: If the file has gone or changed since the constructor read it.
+            DatasetError: If the file is gone or has changed since the constructor read it.
         """
         frame = self._frames[index]
         if frame.video is None:
@@ -143,7 +143,7 @@ def _name(frame: _Frame) -> str:
 
 
 def _find_frames(folder: Path, every: int) -> tuple[list[_Frame], list[str]]:
-    """Give every n-th frame of a video that has an annotation, and what does not fit.
+    """Return every n-th annotated frame of a video, and what does not match.
 
     Raises:
         DatasetError: If the video or its annotations are missing.
@@ -170,7 +170,7 @@ def _find_frames(folder: Path, every: int) -> tuple[list[_Frame], list[str]]:
 
 
 def _extracted(folder: Path) -> dict[int, Path]:
-    """Give the pictures of frames that are extracted already, by their number."""
+    """Return the pictures of frames that are already extracted, by their number."""
     for place in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
         found = {
             int(path.stem): path
@@ -183,7 +183,7 @@ def _extracted(folder: Path) -> dict[int, Path]:
 
 
 def _index(path: Path, num_annotations: int) -> tuple[VideoIndex, int]:
-    """Index a video, and count its frames the slow way where its packets do not fit."""
+    """Index a video, and count its frames the slow way if its packets do not match."""
     video = index_video(path)
     if video.num_frames == num_annotations:
         return video, num_annotations
@@ -191,7 +191,7 @@ def _index(path: Path, num_annotations: int) -> tuple[VideoIndex, int]:
 
 
 def _unequal(source: Path, annot: Path, frames: set[int], annotations: set[int]) -> list[str]:
-    """Say which frames have no annotation, and which annotations no frame."""
+    """Say which frames lack an annotation, and which annotations lack a frame."""
     problems: list[str] = []
     if without := sorted(frames - annotations):
         problems.append(
@@ -276,7 +276,7 @@ def _read_frame(
 def _check(
     read: list[tuple[_Frame, ListedFace]],
 ) -> tuple[list[tuple[_Frame, ListedFace]], list[str]]:
-    """Hold every face against its frame; pictures are decoded for it, and videos are not."""
+    """Check every face against its frame; pictures are decoded for it, videos are not."""
     stills = [row for row in read if row[0].video is None]
     usable, problems = check_listed([face for _, face in stills])
     kept = [row for row, good in zip(stills, usable, strict=True) if good]

@@ -1,9 +1,9 @@
 """WFLW (Wu et al. 2018): 98 landmarks, boxes, and six attributes that make up its subsets.
 
 Expected under the root: `WFLW_images`, and the two lists
-`WFLW_annotations/list_98pt_rect_attr_train_test/list_98pt_rect_attr_{train,test}.txt`. A line of a
-list is a face: 196 coordinates, 4 of a box, 6 attributes (0 or 1), and the picture's name relative
-to `WFLW_images`. Coordinates count pixels from 0. Several faces may be in one picture.
+`WFLW_annotations/list_98pt_rect_attr_train_test/list_98pt_rect_attr_{train,test}.txt`. Each line of
+a list is a face: 196 coordinates, 4 of a box, 6 attributes (0 or 1), and the picture's name
+relative to `WFLW_images`. Coordinates count pixels from 0. One picture may contain several faces.
 """
 
 import os
@@ -60,7 +60,7 @@ NUMBERS = 2 * POINTS + 4 + len(WFLW_ATTRIBUTES)
 
 
 class Wflw(CroppedPictures):
-    """WFLW with 98 landmarks: 7500 faces to train on, 2500 to test, and six subsets of the test.
+    """WFLW with 98 landmarks: 7500 faces to train on, 2500 to test on, and six test subsets.
 
     The face is cropped to the square around its box whose side is the box's diagonal. The box is
     the annotated one, which is close to that of the landmarks.
@@ -71,18 +71,18 @@ class Wflw(CroppedPictures):
             (314), "illumination" (698), "make-up" (206), "occlusion" (736) or "blur" (773).
         image_size: Side of the square samples, in pixels.
         boxes: "annotated", or "landmarks" for the tight box of the landmarks.
-        num_landmarks: 98, or 68 for those nearest to 300W's (`FACE_98_TO_68`).
+        num_landmarks: 98, or 68 for those closest to 300W's (`FACE_98_TO_68`).
         skip_broken: Leave broken faces and pictures out, with one warning, instead of raising.
 
     Attributes:
         paths: The picture file of each sample.
-        attributes: `(P, 6)` bool, in the order of `WFLW_ATTRIBUTES`: of which subsets a sample is.
+        attributes: `(P, 6)` bool, in the order of `WFLW_ATTRIBUTES`: the subsets of each sample.
         scheme: The 98-point or the 68-point scheme.
 
     Raises:
-        DatasetError: If faces are missing, or a line or picture is broken; the message lists all
-            of them by list and line.
-        ValueError: If an argument is none of the above.
+        DatasetError: If faces are missing, or a line or picture is broken; the message lists all of
+            them by list and line.
+        ValueError: If an argument has an unknown value.
     """
 
     def __init__(
@@ -131,11 +131,11 @@ class Wflw(CroppedPictures):
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    """Give the lines of a list with their numbers, blank ones left out."""
+    """Return the lines of a list with their numbers, without blank ones."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        fact = error.strerror if isinstance(error, OSError) else "bytes that are no text"
+        fact = error.strerror if isinstance(error, OSError) else "bytes that are not text"
         message = f"`{path}` must be a readable list, but got: {fact}. Unpack WFLW's annotations."
         raise DatasetError(message) from error
     return [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
@@ -151,7 +151,7 @@ def _read_row(
     """
     number, line = row
     where = f"`{path}`, line {number}"
-    # A picture's name may have spaces, so it is whatever follows the numbers.
+    # A picture's name may have spaces, so it is everything after the numbers.
     *fields, name = line.strip().split(" ", NUMBERS)
     values = _numbers(fields)
     if len(values) != NUMBERS or not np.isfinite(values).all() or not name:
@@ -175,7 +175,7 @@ def _read_row(
 
 
 def _numbers(fields: list[str]) -> np.ndarray:
-    """Give the fields as numbers; none where one of them is no number."""
+    """Return the fields as numbers; nothing if one of them is not a number."""
     try:
         return np.array(fields, dtype=np.float64)
     except ValueError:
@@ -183,6 +183,6 @@ def _numbers(fields: list[str]) -> np.ndarray:
 
 
 def _picked(picture: AnnotatedPicture) -> AnnotatedPicture:
-    """Keep the 68 landmarks that 300W's detectors find; the box stays."""
+    """Keep the 68 landmarks that correspond to 300W's; the box stays."""
     landmarks = picture.landmarks[list(FACE_98_TO_68)]
     return AnnotatedPicture(picture.path, landmarks, picture.box)

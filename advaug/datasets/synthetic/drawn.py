@@ -1,4 +1,4 @@
-"""What the data sets that are drawn when asked for have in common."""
+"""What the data sets that are drawn on access have in common."""
 
 import operator
 from typing import SupportsIndex
@@ -15,14 +15,14 @@ __all__ = ["DrawnPictures"]
 
 
 class DrawnPictures(Dataset[LandmarkSample]):
-    """Pictures that depend on `(seed, split, index)` alone, in every process.
+    """Pictures that depend only on `(seed, split, index)`, in every process.
 
     Args:
         count: Number of pictures.
         split: One of `splits`.
         image_size: Side of the pictures, in pixels.
         seed: Another seed gives other pictures.
-        splits: The names that there are.
+        splits: The allowed names.
         least_size: Smallest `image_size`.
 
     Raises:
@@ -54,7 +54,7 @@ class DrawnPictures(Dataset[LandmarkSample]):
         return self.count
 
     def _generator(self, index: SupportsIndex) -> np.random.Generator:
-        """Give the generator of one picture; negative indices count from the end.
+        """Return the generator of one picture; negative indices count from the end.
 
         Raises:
             IndexError: If there is no such picture.
@@ -70,7 +70,7 @@ class DrawnPictures(Dataset[LandmarkSample]):
         return np.random.default_rng(np.random.SeedSequence(entropy))
 
     def _sample(self, image: NDArray[np.float32], landmarks: Floats) -> LandmarkSample:
-        """Give a picture `(3, H, W)` and its landmarks, visible where inside, as a sample."""
+        """Return a picture `(3, H, W)` and its landmarks, visible where inside, as a sample."""
         inside = ((landmarks >= -0.5) & (landmarks < self.image_size - 0.5)).all(axis=1)
         return LandmarkSample(
             torch.from_numpy(image),
@@ -80,7 +80,7 @@ class DrawnPictures(Dataset[LandmarkSample]):
 
 
 def _whole_number(name: str, value: int, least: int) -> int:
-    """Give `value` as an int.
+    """Return `value` as an int.
 
     Raises:
         TypeError: If it is not a whole number.

@@ -1,9 +1,10 @@
 """Changed copies of a folder of annotated pictures: planned first, written whole, resumed.
 
 A copy is the same tree with other pixels: each picture under its name and in its format, each
-`.pts` file byte for byte, and `manifest.json` with the settings and what was done to each picture,
-its length and its checksum. Until a call ends these two stand in a journal, so that the next call
-can tell whole pictures from damaged ones however the first one ended.
+`.pts` file byte for byte, and `manifest.json` with the settings and, for each picture, what was
+done to it, its length and its checksum. Until a call ends, length and checksum are kept in a
+journal, so that the next call can tell whole pictures from damaged ones however the first one
+ended.
 """
 
 import hashlib
@@ -44,16 +45,16 @@ class FaceFile:
     size: tuple[int, int]
 
     def entry(self, seed: int, **more: object) -> dict[str, Any]:
-        """What a manifest says of it."""
+        """What a manifest says about it."""
         width, height = self.size
         return {"seed": seed, **more, "width": width, "height": height}
 
 
 def check_folders(source: Path, destination: Path, seed: int, decoding: Decoding) -> dict[str, Any]:
-    """Raise on a negative seed or grey, or where the next call would copy the copies again.
+    """Raise on a negative seed or grey, or if the next call would copy the copies again.
 
     Returns:
-        What the manifest has to say of how pictures are decoded, where that changes the copies.
+        What the manifest has to say about how pictures are decoded, if that changes the copies.
     """
     if decoding.channels != 3:
         message = f"`decoding` must have 3 channels, but got {decoding.channels}. Leave them out."
@@ -72,7 +73,7 @@ def check_folders(source: Path, destination: Path, seed: int, decoding: Decoding
 
 
 def read_faces(source: Path, decoding: Decoding) -> tuple[list[FaceFile], list[str]]:
-    """Read every file once; give what can be copied, and one message per broken file."""
+    """Read every file once; return what can be copied, and one message per broken file."""
     pairs, problems = find_pairs(source)
     pictures, broken = check_pairs(pairs, num_landmarks=68, decoding=decoding)
     pair_of = {pair.picture: pair for pair in pairs}
@@ -91,14 +92,14 @@ def read_faces(source: Path, decoding: Decoding) -> tuple[list[FaceFile], list[s
 
 
 def seed_of(name: str, seed: int) -> int:
-    """A number of 48 bits that depends on nothing but the two; JSON readers keep it exact."""
-    # A name may have bytes that are no text.
+    """A number of 48 bits that depends only on the two arguments; JSON readers keep it exact."""
+    # A name may have bytes that are not text.
     digest = hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()
     return int.from_bytes(digest[:6], "big")
 
 
 def known_pictures(destination: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """Give the pictures of an earlier call's manifest; none for a new or empty folder.
+    """Return the pictures of an earlier call's manifest; none for a new or empty folder.
 
     Raises:
         DatasetError: If the folder holds anything but pictures made with the same settings.
@@ -123,14 +124,14 @@ def write_copies(
     change: Callable[[FaceFile, Image.Image], Image.Image],
     decoding: Decoding,
 ) -> int:
-    """Write the manifest, and every copy that is not there yet or damaged.
+    """Write the manifest, and every copy that is missing or damaged.
 
-    Under the lock of the folder, which nobody else may write to.
+    Holds the lock of the folder, so that no other process writes to it.
 
     Args:
         destination: The folder to write.
         settings: What all copies share.
-        faces: What to copy, and what the manifest is to say of each.
+        faces: What to copy, and what the manifest says about each.
         change: From a face and its picture to the picture that is written.
         decoding: How the pictures are read.
 
@@ -138,18 +139,18 @@ def write_copies(
         How many pictures were written.
 
     Raises:
-        DatasetError: As `known_pictures`, or if a picture has gone since it was checked.
+        DatasetError: As `known_pictures`, or if a picture is gone since it was checked.
         OSError: If the disk is full.
     """
     known = known_pictures(destination, settings)
     destination.mkdir(parents=True, exist_ok=True)
     checks = {name: _checks(entry) for name, entry in known.items()} | _read_journal(destination)
-    # A picture that the manifest says something else of is made anew.
+    # A picture for which the manifest says something else is made again.
     for face, entry in faces:
         if _without_checks(known.get(face.name, entry)) != entry:
             checks.pop(face.name, None)
     pictures = known | {face.name: entry for face, entry in faces}
-    # Before the pictures, so that an interrupted call can be told from somebody else's folder.
+    # Before the pictures, so that an interrupted call's folder is not taken for a foreign one.
     _write_manifest(destination, settings, pictures, checks)
     with _journal(destination) as note:
         try:
@@ -191,7 +192,7 @@ def _write_manifest(
 
 @contextmanager
 def _journal(destination: Path) -> Iterator[Callable[[str, dict[str, Any]], None]]:
-    """Note the checks of each picture as soon as it has its name; gone once a manifest has them."""
+    """Note the checks of each picture once it has its name; deleted when a manifest has them."""
     with (destination / _JOURNAL).open("a", encoding="utf-8") as file:
 
         def note(name: str, checks: dict[str, Any]) -> None:
@@ -202,7 +203,7 @@ def _journal(destination: Path) -> Iterator[Callable[[str, dict[str, Any]], None
 
 
 def _read_journal(destination: Path) -> dict[str, dict[str, Any]]:
-    """The checks of what a call has written that was killed."""
+    """The checks of what a killed call has written."""
     checks: dict[str, dict[str, Any]] = {}
     try:
         lines = (destination / _JOURNAL).read_bytes().splitlines()
@@ -212,7 +213,7 @@ def _read_journal(destination: Path) -> dict[str, dict[str, Any]]:
         try:
             entry = json.loads(line)
             checks[entry.pop("name")] = _checks(entry)
-        except (ValueError, KeyError, TypeError, AttributeError):  # the line it was killed in
+        except (ValueError, KeyError, TypeError, AttributeError):  # the line that was cut off
             continue
     return checks
 
@@ -237,7 +238,7 @@ def _write_copy(
     note: Callable[[str, dict[str, Any]], None],
     decoding: Decoding,
 ) -> bool:
-    """Write one picture and its landmarks, unless both are there; tell whether it did."""
+    """Write one picture and its landmarks, unless both exist; return whether it did."""
     target, pts_target = destination / face.name, destination / face.pts_name
     pts = _read(face.pair.pts)
     if _holds(pts_target, _checks_of(pts)) and _holds(target, checks.get(face.name, {})):
@@ -262,7 +263,7 @@ def _read(path: Path) -> bytes:
 
 
 def _holds(path: Path, checks: dict[str, Any]) -> bool:
-    """Whether a file is there and what it was when it was written."""
+    """Whether a file exists and is still what it was when it was written."""
     try:
         if os.stat(path).st_size != checks.get("bytes"):
             return False
@@ -273,7 +274,7 @@ def _holds(path: Path, checks: dict[str, Any]) -> bool:
 
 
 def _encoded(image: Image.Image, suffix: str) -> bytes:
-    """Encode to memory: what Pillow writes to a full disk is cut off without an error."""
+    """Encode to memory: on a full disk Pillow truncates the file without an error."""
     buffer = io.BytesIO()
     if suffix.lower() == ".png":
         image.save(buffer, format="PNG")

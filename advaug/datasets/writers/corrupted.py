@@ -1,4 +1,4 @@
-"""The corruption benchmark out of any folder of annotated faces; the landmarks are kept."""
+"""The corruption benchmark from any folder of annotated faces; the landmarks are kept."""
 
 import os
 from collections.abc import Sequence
@@ -49,29 +49,30 @@ def make_corrupted(
 
     The same tree appears under `destination/KIND/SEVERITY` for every kind and severity, each with
     `manifest.json`: the benchmark's version, the settings, and the seed and size of every picture.
-    Pictures keep their size; strengths are relative to the square around the face that the readers
-    crop, whose side is the diagonal of the landmarks' box. A copy follows from the picture, its
-    landmarks, its path relative to `source` and `seed`, so neither order nor company matters.
+    Pictures keep their size. Strengths are relative to the square around the face that the readers
+    crop, whose side is the diagonal of the landmarks' box. A copy depends on the picture, its
+    landmarks, its path relative to `source` and `seed`, so neither the order nor the other pictures
+    matter.
 
-    Every file is replaced whole. A second call makes what is missing or damaged, other kinds
-    included.
+    Every file is replaced atomically. A second call writes what is missing or damaged, and may add
+    other kinds.
 
     Args:
         source: The folder to read, at any depth.
         destination: The folder to write: a new or empty one, or an earlier call's.
         kinds: Names of `advaug.augment.corruptions.CORRUPTIONS`.
         severities: From 1 to 5.
-        seed: Of the whole set; 0 or more.
-        decoding: What the picture files leave open: orientation, white, the size limit.
+        seed: Seed of the whole set; 0 or more.
+        decoding: What the picture files do not settle: orientation, white, the size limit.
         skip_broken: Leave broken pictures out, with one warning, instead of raising.
 
     Returns:
-        How many pictures this call has written; those already there are not counted.
+        How many pictures this call has written; those that already exist are not counted.
 
     Raises:
-        DatasetError: If any file of `source` is broken (the message lists all of them), or if a
-            folder of `destination` holds something else than the same settings' pictures, or if
-            another process is writing there.
+        DatasetError: If any file of `source` is broken (the message lists all of them), if a folder
+            of `destination` holds anything but pictures of the same settings, or if another process
+            is writing there.
         OSError: If the disk is full.
         ValueError: For an unknown kind or severity, a negative seed, or a destination within the
             source.
@@ -83,7 +84,7 @@ def make_corrupted(
     more = check_folders(source, destination, seed, decoding)
     folders = [(kind, severity) for kind in kinds for severity in severities]
     settings = {each: _settings(*each, seed) | more for each in folders}
-    # All of them are looked into before any is written.
+    # All of them are checked before any is written.
     for each in folders:
         known_pictures(_folder(destination, *each), settings[each])
     faces, problems = read_faces(source, decoding)
@@ -123,7 +124,7 @@ def _corrupted(
     image: Image.Image, face: FaceFile, kind: str, severity: int, seed: int
 ) -> Image.Image:
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
-    # Of the crop only its place matters, not its resolution.
+    # Only the crop's position matters, not its resolution.
     crop = SquareCrop.from_box(face.picture.box, image_size=1)
     corrupted = corrupt(
         pixels,

@@ -1,4 +1,4 @@
-"""Masked-300W out of any folder of annotated faces: the pictures masked, the landmarks kept."""
+"""Masked-300W from any folder of annotated faces: the pictures masked, the landmarks kept."""
 
 import os
 from pathlib import Path
@@ -33,28 +33,29 @@ def make_masked(
     """Mask every face of a folder of pictures with `.pts` files (68 points).
 
     The same tree appears under `destination`: each picture under its name and in its format, each
-    `.pts` file copied byte for byte, and `manifest.json` with the renderer's version, the settings
-    and the seed, style and size of every picture. A picture's mask follows from its pixels, its
-    landmarks, its path relative to `source` and `seed`, so neither order nor company matters.
+    `.pts` file copied byte for byte, and `manifest.json` with the renderer's version, the settings,
+    and the seed, style and size of every picture. A picture's mask depends on its pixels, its
+    landmarks, its path relative to `source` and `seed`, so neither the order nor the other pictures
+    matter.
 
-    Every file is replaced whole. A second call with the same settings makes what is missing or
-    damaged.
+    Every file is replaced atomically. A second call with the same settings writes what is missing
+    or damaged.
 
     Args:
         source: The folder to read, at any depth.
         destination: The folder to write: a new or empty one, or an earlier call's.
         style: One of `advaug.augment.masks.STYLES`; None draws one for each picture.
-        seed: Of the whole set; 0 or more.
-        decoding: What the picture files leave open: orientation, white, the size limit.
+        seed: Seed of the whole set; 0 or more.
+        decoding: What the picture files do not settle: orientation, white, the size limit.
         skip_broken: Leave broken pictures out, with one warning, instead of raising.
 
     Returns:
-        How many pictures this call has written; those already there are not counted.
+        How many pictures this call has written; those that already exist are not counted.
 
     Raises:
         DatasetError: If any file of `source` is broken (the message lists all of them), or if
-            `destination` holds something else than the same settings' pictures or is being written
-            by another process.
+            `destination` holds anything but pictures of the same settings or is being written by
+            another process.
         OSError: If the disk is full.
         ValueError: For an unknown style, a negative seed, or a destination within the source.
     """

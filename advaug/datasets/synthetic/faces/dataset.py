@@ -1,8 +1,8 @@
-"""The embedded default data set: faces that are drawn when asked for, with exact landmarks.
+"""The embedded default data set: faces that are drawn on access, with exact landmarks.
 
-A head is a surface around the 68 landmarks of its frontal view (`_face_shape`, `_face_head`), with
-hair, ears, clothes and glasses (`_face_parts`). Its skin is painted in the frontal plane
-(`_face_texture`), turned, lit and drawn (`_face_renderer`) before a background (`_face_scene`).
+A head is a surface around the 68 landmarks of its frontal view (`shape`, `head`), with hair, ears,
+clothes and glasses (`parts`). Its skin is painted in the frontal plane (`texture`), turned, lit and
+drawn (`renderer`) in front of a background (`scene`).
 """
 
 from typing import Literal, NamedTuple, SupportsIndex, get_args
@@ -33,40 +33,40 @@ Split = Literal["train", "val", "hard"]
 _SPLITS: tuple[Split, ...] = get_args(Split)
 # Below this an eye has less than two pixels.
 _MIN_IMAGE_SIZE = 32
-# Faces are drawn larger than asked for and reduced, which smooths their edges; small pictures need
-# it more, and there it costs less.
+# Faces are drawn larger than requested and reduced, which smooths their edges. Small pictures need
+# this more, and it costs less for them.
 _SUPERSAMPLING, _SUPERSAMPLING_SMALL, _SMALL = 1.25, 2.0, 128
 # The skin is painted a little finer than it is seen.
 _TEXELS_PER_RASTER_PIXEL = 1.1
 
 
 class SyntheticFaces(DrawnPictures):
-    """Drawn faces with exact landmarks, so that everything runs with no download.
+    """Drawn faces with exact landmarks, so that everything runs without a download.
 
     Every picture is a new person: shape, skin, hair, beard, make-up and glasses vary, and so do
-    expression, pose, light, background, blur and noise. A picture depends on
-    `(seed, split, index)` alone: it is the same in every process and whatever `count` is, and no
-    global random state is read or written. The splits share no face.
+    expression, pose, light, background, blur and noise. A picture depends only on
+    `(seed, split, index)`: it is the same in every process and for every `count`, and no global
+    random state is read or written. No face occurs in two splits.
 
-    `"train"` and `"val"` are turned by up to 35 degrees mostly and 65 at most. `"hard"` is turned
-    by 40 to 75 degrees mostly, lit from a side, often blurred, and hidden in part by masks,
+    `"train"` and `"val"` are mostly turned by up to 35 degrees, and by at most 65. `"hard"` is
+    mostly turned by 40 to 75 degrees, lit from a side, often blurred, and partly hidden by masks,
     scarves, sunglasses, hands, objects and hair.
 
     A picture is framed like a crop of 300W: a square about as wide as the diagonal of the
     landmarks' box, slightly scaled, shifted and rolled.
 
-    Landmarks follow 300W's convention for what cannot be seen. Behind a mask, a hand, hair or
-    glasses, a landmark stays where it is and stays `visible`: the detector has to guess. The jaw,
-    0 to 16, follows the visible outline: on the side turned away, a jaw point is the outermost
-    point of the face at its own height, as an annotator would put it, and not the point of the
-    skin that marks the jaw when seen from the front. All others are points of the skin,
-    projected also where the head itself hides them, such as the outer corner of the far eye
-    behind the nose. `visible` is False outside the picture alone, which is rare.
+    Landmarks that cannot be seen follow 300W's convention. Behind a mask, a hand, hair or glasses,
+    a landmark stays where it is and stays `visible`: the detector has to guess. The jaw, 0 to 16,
+    follows the visible outline. On the side turned away, a jaw point is the outermost point of the
+    face at its own height, as an annotator would put it, and not the point of the skin that marks
+    the jaw when seen from the front. All others are points of the skin, projected even where the
+    head itself hides them, such as the outer corner of the far eye behind the nose. `visible` is
+    False only outside the picture, which is rare.
 
     Args:
         count: Number of pictures.
         split: `"train"`, `"val"` or `"hard"`.
-        image_size: Side of the pictures, in pixels; 32 at least. Meant for 64 to 256.
+        image_size: Side of the pictures, in pixels; at least 32. Meant for 64 to 256.
         seed: Another seed gives other people.
 
     Raises:
@@ -108,13 +108,13 @@ class SyntheticFaces(DrawnPictures):
         return self._sample(image, landmarks)
 
     def _draw_person(self, index: SupportsIndex) -> tuple["_Person", np.random.Generator]:
-        """Draw all but the pixels, and give the generator that draws the rest."""
+        """Draw all but the pixels, and return the generator that draws the rest."""
         rng = self._generator(index)
         return _sample_person(rng, hard=self.split == "hard"), rng
 
 
 class _Person(NamedTuple):
-    """Everything about one picture but its pixels."""
+    """Everything about one picture except its pixels."""
 
     head: Head
     expression: Expression
@@ -123,7 +123,7 @@ class _Person(NamedTuple):
 
 
 def _sample_person(rng: np.random.Generator, *, hard: bool) -> _Person:
-    """Draw a person, and how the person's picture is taken."""
+    """Draw a person, and how the picture is taken."""
     expression = sample_expression(rng)
     head = build_head(sample_frontal_landmarks(rng, expression), rng)
     look = sample_look(rng, hard=hard)
@@ -157,7 +157,7 @@ def _photograph(
 
 
 def _frame(flat: Floats, conditions: Conditions) -> tuple[Floats, float]:
-    """Give the picture's top left corner and its side, in the picture plane."""
+    """Return the picture's top left corner and its side, in the picture plane."""
     low, high = flat.min(axis=0), flat.max(axis=0)
     side = float(np.linalg.norm(high - low)) * conditions.zoom
     return (low + high) / 2 - side * (0.5 + conditions.shift), side

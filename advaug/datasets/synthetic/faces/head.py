@@ -1,9 +1,9 @@
 """The head as a surface in space, built around the landmarks of its frontal view.
 
-The surface is a stack of horizontal ellipses ("parallels"), from the crown to the chin. The widths
-of the lower ones are those of the jaw line, so that seen from the front the outline of the
-surface *is* the jaw line; nose, eye sockets, lips and the rest are heights added towards the
-viewer. Units and axes as in `_face_shape`, with z towards the viewer and 0 at the root of the nose.
+The surface is a stack of horizontal ellipses ("parallels"), from the crown to the chin. The lower
+ones are as wide as the jaw line, so that seen from the front the outline of the surface *is* the
+jaw line. Nose, eye sockets, lips and the rest are heights added towards the viewer. Units and axes
+as in `shape`, with z towards the viewer and 0 at the root of the nose.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ _OUTLINE_ANGLES = np.linspace(0, np.pi / 2, 37)
 
 
 def _columns() -> Floats:
-    """Angles of the mesh's columns, from the back over the left side to the back again."""
+    """Angles of the mesh's columns, from the back through the left side to the back again."""
     half = np.concatenate([np.arcsin(_FRONT_SINES), _BACK_ANGLES])
     return np.concatenate([-half[::-1], [0.0], half])
 
@@ -66,7 +66,7 @@ _ROW_WEIGHTS = _row_weights()
 
 @dataclass(frozen=True)
 class Pose:
-    """How the head stands before the camera.
+    """How the head is posed before the camera.
 
     Attributes:
         yaw: Degrees; positive: the nose points to the right of the picture.
@@ -119,7 +119,7 @@ class Head:
     _bumps: "_Bumps"
 
     def parallel(self, y: Floats | float) -> tuple[Floats, ...]:
-        """Half width, z of the sides, z of the front and bulge behind at some heights."""
+        """Half width, z of the sides, z of the front and bulge behind, at given heights."""
         return tuple(np.interp(y, self.rows[:, 0], column) for column in self.rows[:, 1:].T)
 
     def at(self, points: Floats) -> Floats:
@@ -133,7 +133,7 @@ class Head:
     def jaw_parallels(self) -> Floats:
         """The front halves of the parallels of the jaw points, `(17, angles, 3)`, middle first."""
         y = self.frontal[JAW, 1:]
-        # The jaw points are knots of the rows, where the interpolation passes through them.
+        # The jaw points are knots of the rows, so the interpolation passes through them.
         sines = np.sign(self.frontal[JAW, :1]) * np.sin(_OUTLINE_ANGLES)
         _, side, front, _ = self.parallel(y)
         x = np.abs(self.frontal[JAW, :1]) * sines
@@ -150,7 +150,7 @@ class _Bumps:
         centres: `(K, 2)` x and y.
         radii: `(K, 2)` along x and y.
         heights: `(K,)`, towards the viewer.
-        shades: `(K,)`, how much light a hollow swallows.
+        shades: `(K,)`, how much light a hollow absorbs.
         ridge: `(J, 3)` y, height and half width of the nose, from the brows to the lip.
     """
 
@@ -165,8 +165,8 @@ class _Bumps:
         return self.height_and_shade(x, y)[0]
 
     def height_and_shade(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-        """Height above the plain surface, and the light that hollows swallow."""
-        # Single precision: a third of the time, and still a millionth of a pixel.
+        """Height above the plain surface, and the light that hollows absorb."""
+        # Single precision: a third of the time, and still accurate to a millionth of a pixel.
         points = np.stack([x.ravel(), y.ravel()]).astype(np.float32)[:, None]
         centres = self.centres.T[..., None].astype(np.float32)
         inverse = (1 / self.radii.T[..., None]).astype(np.float32)
@@ -203,10 +203,10 @@ def build_head(frontal: Floats, rng: np.random.Generator) -> Head:
 
 
 def project_landmarks(head: Head, pose: Pose) -> Floats:
-    """Project the 68 landmarks to the picture plane, `(68, 2)`, the roll included.
+    """Project the 68 landmarks to the picture plane, `(68, 2)`, including the roll.
 
     A jaw point is the outermost point of its parallel, so on the side turned away it slides to the
-    visible outline; every other point is where it is, seen or hidden.
+    visible outline. Every other point is where it is, visible or hidden.
     """
     rotation = pose.rotation()
     flat = pose.project(head.at(head.frontal) @ rotation)

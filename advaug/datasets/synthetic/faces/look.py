@@ -10,7 +10,7 @@ from advaug.datasets.synthetic.faces.shape import Floats
 
 __all__ = ["Conditions", "Look", "sample_conditions", "sample_look"]
 
-# sRGB, from very light to very dark; a person's skin lies between two neighbours.
+# sRGB, from very light to very dark; a person's skin is between two neighbours.
 _SKINS = np.array(
     [
         *((252, 216, 194), (246, 200, 168), (232, 180, 142), (212, 158, 116)),
@@ -26,7 +26,7 @@ _HAIRS = np.array(
     dtype=np.float64,
 )
 _HAIR_SHARES = np.array([0.22, 0.18, 0.15, 0.1, 0.05, 0.09, 0.06, 0.09, 0.05, 0.01])
-# On dark skin fair hair is rare: black, brown, grey.
+# Fair hair is rare on dark skin: black, brown, grey.
 _DARK_SKIN_HAIR_SHARES = np.array([0.6, 0.2, 0.05, 0.0, 0.0, 0.01, 0.01, 0.09, 0.04, 0.0])
 _EYES = np.array(
     [(58, 36, 22), (88, 58, 32), (110, 92, 50), (86, 108, 120), (94, 112, 84), (120, 130, 136)],
@@ -98,9 +98,9 @@ class Conditions:
         blur: Radius in pixels at 128 px; 0 is sharp.
         noise: Standard deviation, 0 to 255.
         jpeg: Quality of the compression, 1 to 95; 0 is none.
-        contrast: Factor around mid-grey.
+        contrast: Factor about mid-grey.
         cast: `(3,)`, factor for each channel.
-        covers: Names of what hides parts of the face, back to front.
+        covers: Names of the things that hide parts of the face, back to front.
     """
 
     pose: Pose
@@ -227,7 +227,7 @@ def _sample_covers(rng: np.random.Generator) -> tuple[str, ...]:
 
 
 def _pick(rng: np.random.Generator, shares: Floats) -> int:
-    """Draw an index, each as often as its share says."""
+    """Draw an index, each with the frequency of its share."""
     return min(int(np.searchsorted(shares.cumsum(), rng.random())), len(shares) - 1)
 
 

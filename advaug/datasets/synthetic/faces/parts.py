@@ -1,7 +1,7 @@
 """The meshes of a person: head, ears, neck, clothes, hair, glasses, and what covers a face.
 
-Every part is a grid of points with a texel of the atlas for each; the units and axes are those of
-`_face_head`. Parts may overlap: the renderer sorts out by depth what is seen.
+Every part is a grid of points with a texel of the atlas for each; units and axes are those of
+`head`. Parts may overlap: the renderer decides by depth what is seen.
 """
 
 from typing import NamedTuple
@@ -24,10 +24,10 @@ class Part(NamedTuple):
         texels: `(rows, columns, 2)` positions in the atlas.
         shade: `(rows, columns)`, 1 in the open, 0 where no light comes.
         gloss: Strength of the highlight.
-        two_sided: Whether its inside is seen as well.
-        nearer: Added to its depth where parts are sorted, so that what lies on the skin is not
-            swallowed by it.
-        body: Whether it stands with the body instead of turning with the head.
+        two_sided: Whether its inside can be seen too.
+        nearer: Added to its depth when parts are sorted, so that the skin does not swallow what
+            lies on it.
+        body: Whether it stays with the body instead of turning with the head.
     """
 
     mesh: Floats
@@ -39,7 +39,7 @@ class Part(NamedTuple):
     body: bool = False
 
 
-# Angles of a ring around the head or neck, from the back over the front to the back.
+# Angles of a ring around the head or neck, from the back through the front to the back.
 _RING = np.deg2rad(np.linspace(-180, 180, 27))
 _BODY_AXIS = -0.72
 
@@ -83,14 +83,14 @@ def _step(t: Floats) -> Floats:
 
 
 def _plain(mesh: Floats, scale: AtlasScale, swatch: str) -> Floats:
-    """Texels of one plain colour for a whole mesh."""
+    """Texels of a single plain colour for a whole mesh."""
     return np.broadcast_to(scale.swatch(swatch), (*mesh.shape[:2], 2))
 
 
 def _head(head: Head, scale: AtlasScale, look: Look) -> Part:
     """The skull and face."""
     plane = head.mesh[..., :2].copy()
-    # Behind the ears the frontal picture would repeat itself: stretch its margin instead.
+    # Behind the ears the frontal picture would repeat: stretch its margin instead.
     behind = np.cos(head.angles) < 0
     margin = np.sign(head.angles[behind]) * head.rows[:, 1:2]
     plane[:, behind, 0] = margin

@@ -1,8 +1,8 @@
-"""From meshes to pixels: which piece of surface a pixel shows, and with how much light.
+"""From meshes to pixels: which piece of surface a pixel shows, and how brightly.
 
 Pillow draws the quadrilaterals of all parts, far ones first, each in its own number, so the picture
 of numbers says what every pixel sees. Texels and light vary linearly inside a quadrilateral and are
-computed for those pixels alone.
+computed only for those pixels.
 """
 
 from functools import cache, lru_cache
@@ -37,7 +37,7 @@ class View:
         self._corner = corner
         self._pixels = pixels
         self.turn = pose.rotation().astype(np.float32)
-        # Shoulders follow the head a little.
+        # Shoulders follow the head slightly.
         self.body_turn = Pose(0.3 * pose.yaw, 0.0, 0.0, pose.distance).rotation().astype(np.float32)
 
     def raster(self, turned: Floats) -> Floats:
@@ -59,7 +59,7 @@ def render_parts(
     """Paint the parts over `canvas`, in place.
 
     Args:
-        canvas: `(raster, raster, 4)`; the fourth channel means nothing.
+        canvas: `(raster, raster, 4)`; the fourth channel is unused.
         parts: The meshes.
         atlas: `(texels, texels, 3)`.
         view: Where they appear.
@@ -83,13 +83,13 @@ def render_parts(
     for channel in range(3):
         colour = albedo[:, channel] * light + highlight
         colours[:, channel] = np.minimum(np.maximum(colour, 0), 255)
-    # One 32-bit number a pixel moves several times as fast as its bytes.
+    # One 32-bit number per pixel moves several times as fast as its bytes.
     canvas.view(np.uint32).reshape(-1)[covered] = colours.view(np.uint32)[:, 0]
 
 
 @cache
 def _pixel_grid(raster: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Give x and y of every pixel of the raster, row by row."""
+    """Return x and y of every pixel of the raster, row by row."""
     axis = np.arange(raster, dtype=np.float32)
     return np.tile(axis, raster), np.repeat(axis, raster)
 
@@ -97,15 +97,15 @@ def _pixel_grid(raster: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 _Indices = NDArray[np.intp]
 
 
-# A person has one of some dozens of sets of parts; what changes from one to the next is the points.
+# A person has one of some dozens of sets of parts; only the points differ from one to the next.
 @lru_cache(maxsize=256)
 def _topology(shapes: tuple[tuple[int, ...], ...]) -> tuple[_Indices, _Indices, _Indices]:
     """Index the points of several grids, one after the other.
 
     Returns:
         The corners of their cells, in order around each, `(4, cells)`; each point's neighbours
-        left, right, above and below, at the margin the point itself, `(4, points)`; and the
-        number of each cell's grid, `(cells,)`.
+        left, right, above and below, at the margin the point itself, `(4, points)`; and the number
+        of each cell's grid, `(cells,)`.
     """
     all_corners, all_neighbours, owners = [], [], []
     start = 0
@@ -170,7 +170,7 @@ def _attributes(parts: list[Part], normals: Floats, conditions: Conditions) -> F
     halfway = light + np.array([0, 0, 1], np.float32)
     halfway /= np.linalg.norm(halfway)
     highlight = np.maximum(halfway @ normals, 0) ** _SHININESS
-    # From above comes more of the ambient light than from below.
+    # More of the ambient light comes from above than from below.
     ambient = conditions.ambient * (0.88 - 0.14 * normals[1])
     values = np.empty((4, normals.shape[1]), np.float32)
     values[:2] = np.concatenate([part.texels.reshape(-1, 2) for part in parts]).T
@@ -192,7 +192,7 @@ def _normals(points: Floats, neighbours: NDArray[np.intp]) -> Floats:
 def _draw_numbers(corners: Floats, raster: int) -> NDArray[np.int32]:
     """Draw each quadrilateral in its number, from 1, later over earlier; 0 is background."""
     numbers = Image.new("I", (raster, raster))
-    # Pillow cuts coordinates to whole pixels; half a pixel more, and they are rounded.
+    # Pillow truncates coordinates to whole pixels; with half a pixel more they are rounded.
     # The drawing core itself: ImageDraw.polygon spends more time on its colour than on its pixels.
     polygon = ImageDraw.Draw(numbers).draw.draw_polygon
     for number, points in enumerate((corners + 0.5).T.reshape(-1, 8).tolist(), start=1):
@@ -212,7 +212,7 @@ def _linear_values(corners: Floats, values: Floats) -> NDArray[np.float32]:
     rise_along = values[:, 1] + values[:, 2] - values[:, 0] - values[:, 3]
     rise_down = values[:, 3] + values[:, 2] - values[:, 0] - values[:, 1]
     area = along[0] * down[1] - along[1] * down[0]
-    # Seen edge on, a quadrilateral has no slope worth trusting.
+    # Seen edge on, a quadrilateral has no reliable slope.
     inverse = np.where(np.abs(area) > 0.5, 1 / np.where(area == 0, 1, area), 0)
     slope_x = (rise_along * down[1] - rise_down * along[1]) * inverse
     slope_y = (rise_down * along[0] - rise_along * down[0]) * inverse

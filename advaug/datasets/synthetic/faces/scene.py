@@ -1,4 +1,4 @@
-"""What is around a face: the background, what lies over the face, and the camera."""
+"""What surrounds a face: the background, what covers the face, and the camera."""
 
 import io
 
@@ -62,13 +62,13 @@ def draw_covers(
     covers: tuple[str, ...],
     rng: np.random.Generator,
 ) -> None:
-    """Draw what lies over the face in the picture plane: a hand, an object, loose hair.
+    """Draw what covers the face in the picture plane: a hand, an object, loose hair.
 
     Args:
         canvas: The raster, drawn on in place.
         landmarks: `(68, 2)` in raster pixels.
         look: For the colours.
-        covers: Names; those that are meshes are passed over.
+        covers: Names; those that are meshes are skipped.
         rng: Places them.
     """
     if not covers:
@@ -164,7 +164,7 @@ def _draw_strands(
 def finish(
     canvas: Image.Image, image_size: int, conditions: Conditions, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Reduce the raster to the picture and take it with a camera.
+    """Reduce the raster to the picture and apply the camera.
 
     Returns:
         `(3, image_size, image_size)` float32 in `[0, 1]`.
@@ -182,7 +182,7 @@ def finish(
     pixels *= gain
     pixels += 0.5 * (1 - conditions.contrast)
     if conditions.noise:
-        # The sum of two dice looks like the normal distribution and costs a quarter of it.
+        # The sum of two dice resembles the normal distribution and costs a quarter of it.
         dice = rng.integers(0, 256, (2, *pixels.shape), dtype=np.uint8)
         grain = np.add(dice[0], dice[1], dtype=np.float32)
         grain -= 255

@@ -1,8 +1,8 @@
-"""The 68 landmarks of a face seen from the front: who it is and what it expresses.
+"""The 68 landmarks of a face seen from the front: its identity and its expression.
 
 The unit of length is the distance of the outer eye corners; x points to the right of the picture, y
-down, and the origin lies between the eyes. The template is symmetric and its proportions are those
-of an average adult; everything that tells two people apart is a random deviation from it.
+down, and the origin is between the eyes. The template is symmetric and has the proportions of an
+average adult. Everything that distinguishes two people is a random deviation from it.
 """
 
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ def _template() -> Floats:
 
 
 _TEMPLATE = _template()
-# 0 at the ears, 1 at the chin: how much a jaw point takes part in what happens to the chin.
+# 0 at the ears, 1 at the chin: how much a jaw point follows what happens to the chin.
 _CHIN_SHARE = np.clip(_TEMPLATE[JAW, 1] / _TEMPLATE[8, 1], 0, 1)
 
 
@@ -80,9 +80,9 @@ class Expression:
         mouth: Opening of the mouth, with the jaw.
         pucker: Lips narrow and full.
         brows: Brows up; negative: down and together.
-        lids: Opening of the eyes against their rest, a factor; near 0 they are closed.
+        lids: Opening of the eyes relative to rest, a factor; near 0 they are closed.
         skew: Left and right of the mouth differ.
-        gaze: Where the irises look, in parts of the eye's width and height.
+        gaze: Where the irises look, as fractions of the eye's width and height.
     """
 
     smile: float
@@ -175,7 +175,7 @@ def _vary_nose_and_mouth(points: Floats, rng: np.random.Generator) -> None:
 def _express_eyes_and_brows(points: Floats, expression: Expression) -> None:
     """Open or close the lids, raise or knit the brows."""
     for eye, upper, lower in zip(EYES, _UPPER_LIDS, _LOWER_LIDS, strict=True):
-        # Closed lids meet low, where the lower lid is: the upper one does most of the way.
+        # Closed lids meet low, at the lower lid: the upper one moves most of the way.
         corners = points[[eye.start, eye.start + 3], 1].mean()
         meeting = corners + 0.7 * (points[lower, 1].mean() - corners)
         for lid in (upper, lower):

@@ -1,8 +1,8 @@
-"""The skin of a face with all that is drawn on it, as a picture of the frontal view.
+"""The skin of a face with everything drawn on it, as a picture of the frontal view.
 
-The atlas is one RGB picture. Its left square is the frontal plane of `_face_shape`: what lies at
-`(x, y)` there is painted at `AtlasScale.face((x, y))`, so a feature sits exactly where its
-landmarks are. The strip on its right holds hair and plain colours for the other parts of the head.
+The atlas is one RGB picture. Its left square is the frontal plane of `shape`: what is at `(x, y)`
+there is painted at `AtlasScale.face((x, y))`, so a feature sits exactly where its landmarks are.
+The strip on its right holds hair and plain colours for the other parts of the head.
 """
 
 from dataclasses import dataclass
@@ -29,13 +29,13 @@ Colour = tuple[int, ...]
 
 @dataclass(frozen=True)
 class AtlasScale:
-    """Where things lie in an atlas whose face takes `size` by `size` texels."""
+    """Where things are in an atlas whose face takes up `size` by `size` texels."""
 
     size: int
 
     @classmethod
     def of(cls, texels: float) -> "AtlasScale":
-        """Scale so that an outer eye-corner distance takes about that many texels."""
+        """Scale so that an outer eye-corner distance spans about this many texels."""
         return cls(round(_EXTENT * texels))
 
     @property
@@ -46,7 +46,7 @@ class AtlasScale:
     def face(self, points: Floats) -> Floats:
         """Texel of points `(..., 2)` of the frontal plane.
 
-        Pillow paints, and the renderer reads, at these numbers cut to whole ones.
+        Pillow paints, and the renderer reads, at these numbers rounded down.
         """
         return (points - _CORNER) * self.texels + 0.5
 
@@ -69,7 +69,7 @@ def paint_atlas(
     scale: AtlasScale,
     rng: np.random.Generator,
 ) -> Image.Image:
-    """Paint the atlas of one person, RGB, half as wide again as it is high.
+    """Paint the atlas of one person, RGB, one and a half times as wide as high.
 
     Args:
         frontal: `(68, 2)`, the landmarks in the frontal plane.
@@ -131,7 +131,7 @@ def _curve_weights(count: int, closed: bool, steps: int) -> Floats:
 
 
 def enlarge(small: Image.Image, size: int) -> Image.Image:
-    """Enlarge to a square smoothly, but for the last factor of 2, which nobody sees."""
+    """Enlarge to a square smoothly, except for the last factor of 2, which is invisible."""
     half = small.resize((size // 2, size // 2), Image.Resampling.BILINEAR)
     return half.resize((size, size), Image.Resampling.NEAREST)
 
@@ -300,7 +300,8 @@ class _Brush:
 
     def eye(self, points: Floats, side: int, expression: Expression) -> None:
         """Paint one eye inside its six landmarks: white, iris, pupil, glint, lids and lashes."""
-        # Both eyes are painted from the left corner: outer corner of the one, inner of the other.
+        # Both eyes are painted from the left corner: the outer corner of one, the inner of the
+        # other.
         upper, lower = smooth_curve(points[:4]), smooth_curve(np.vstack([points[3:], points[:1]]))
         opening = float(points[[4, 5], 1].mean() - points[[1, 2], 1].mean())
         look = self.look
@@ -378,13 +379,13 @@ def _paint_strip(
 
 
 def _mix(colour: Floats, alpha: float = 1.0) -> Colour:
-    """Give a colour as Pillow wants it."""
+    """Return a colour in Pillow's form."""
     red, green, blue = colour.tolist()
     return min(int(red), 255), min(int(green), 255), min(int(blue), 255), int(255 * min(alpha, 1.0))
 
 
 def _pairs(points: Floats) -> list[float]:
-    """Flatten points as Pillow wants them."""
+    """Flatten points to Pillow's form."""
     return points.ravel().tolist()
 
 

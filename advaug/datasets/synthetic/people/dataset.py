@@ -1,7 +1,7 @@
-"""The embedded default data set of poses: people that are drawn when asked for.
+"""The embedded default data set of poses: people that are drawn on access.
 
-A skeleton takes a posture and is turned (`_body_pose`); the body around it is drawn from the
-farthest part to the nearest (`_body_drawing`) before a background (`_face_scene`).
+A skeleton takes a posture and is turned (`pose`). The body around it is drawn from the farthest
+part to the nearest (`drawing`), in front of a background (the faces' `scene`).
 """
 
 from typing import Literal, SupportsIndex, get_args
@@ -23,27 +23,28 @@ __all__ = ["SyntheticPeople"]
 
 Split = Literal["train", "val"]
 _MIN_IMAGE_SIZE = 32
-_SUPERSAMPLING = 2.0  # drawn larger than asked for and reduced, which smooths the edges
-_BYSTANDERS = 0.3  # probability of somebody else behind
+_SUPERSAMPLING = 2.0  # drawn larger than requested and reduced, which smooths the edges
+_BYSTANDERS = 0.3  # probability of another person behind
 _ROOM = 0.12  # metres around the joints that the body fills
 
 
 class SyntheticPeople(DrawnPictures):
-    """Drawn people with COCO's 17 keypoints, exact, so that everything runs with no download.
+    """Drawn people with COCO's 17 keypoints, exact, so that everything runs without a download.
 
     Every picture is a new person: proportions, posture, clothes, skin and hair vary, and so do the
-    direction of view, size in the picture, background, light, blur and noise. Somebody else may
-    stand behind. A picture depends on `(seed, split, index)` alone: it is the same in every process
-    and whatever `count` is, and no global random state is read or written. The splits share nobody.
+    direction of view, size in the picture, background, light, blur and noise. Another person may
+    stand behind. A picture depends only on `(seed, split, index)`: it is the same in every process
+    and for every `count`, and no global random state is read or written. No person occurs in two
+    splits.
 
-    Keypoints are the joints' own projections. One that the body hides stays `visible`, as COCO
-    annotates it with v = 1: the detector has to guess. `visible` is False outside the picture
-    alone.
+    Keypoints are the projections of the joints themselves. One that the body hides stays `visible`,
+    as COCO annotates it with v = 1: the detector has to guess. `visible` is False only outside the
+    picture.
 
     Args:
         count: Number of pictures.
         split: `"train"` or `"val"`.
-        image_size: Side of the pictures, in pixels; 32 at least. Meant for 64 to 256.
+        image_size: Side of the pictures, in pixels; at least 32. Meant for 64 to 256.
         seed: Another seed gives other people.
 
     Raises:
@@ -119,7 +120,7 @@ def _draw(
 
 
 def _frame(joints: Joints, rng: np.random.Generator) -> tuple[Floats, float]:
-    """Give the picture's top left corner and its side, in metres: a person's box, not quite."""
+    """Return the picture's top left corner and its side, in metres: roughly a person's box."""
     points = np.array([at[:2] for at in joints.values()])
     low, high = points.min(axis=0) - _ROOM, points.max(axis=0) + _ROOM
     side = float((high - low).max()) * rng.uniform(1.0, 1.35)

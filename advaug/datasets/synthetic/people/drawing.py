@@ -79,13 +79,13 @@ def draw_person(
     """Draw a person on a raster.
 
     Args:
-        draw: Of the raster.
+        draw: Draws on the raster.
         joints: In the camera's axes.
         look: Colours of skin and hair.
         clothes: What is worn.
         light: `(3,)`, unit vector to the lamp.
         corner: `(2,)`: what the raster's top left corner shows, in metres.
-        scale: Raster pixels a metre.
+        scale: Raster pixels per metre.
     """
     parts = [*_legs(clothes, look), *_trunk(clothes), *_arms(clothes, look), *_head(clothes, look)]
     for part in sorted(parts, key=lambda part: _depth(part, joints)):
@@ -146,7 +146,7 @@ def _head(clothes: Clothes, look: Look) -> list[_Part]:
         *(_Part(((f"{side}_ear", 0.022),), 0.93 * look.skin, 0.05) for side in ("left", "right")),
     ]
     if clothes.hair != "none":
-        # The crown lies behind the face, so it covers a head that is seen from the back.
+        # The crown is behind the face, so it covers a head that is seen from the back.
         parts.append(_Part((("crown", 0.112),), look.hair, 0.055))
     if clothes.hair == "long":
         parts.append(_Part((("crown", 0.1), ("neck", 0.085)), look.hair, -0.02))
@@ -161,7 +161,7 @@ def _depth(part: _Part, joints: Joints) -> float:
 def _draw_features(
     draw: ImageDraw.ImageDraw, joints: Joints, look: Look, corner: Floats, scale: float
 ) -> None:
-    """Draw eyes, nose and mouth where they are turned to the viewer."""
+    """Draw eyes, nose and mouth if they face the viewer."""
     mouth = 0.5 * (joints["nose"] + joints["chin"]) + 0.1 * (joints["nose"] - joints["head"])
     features = (
         (joints["left_eye"], 0.014, 0.25 * look.hair),

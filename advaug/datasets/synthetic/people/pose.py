@@ -1,7 +1,8 @@
 """The skeleton of a synthetic person: lengths of bones, angles of joints, and where joints are.
 
-The body's axes are x to the person's left, y down, z forward, with the origin between the hips and
-the unit a metre. Seen from the front, x is to the right of the picture and z towards the viewer.
+The body's axes are x to the person's left, y down and z forward, with the origin between the hips
+and the metre as unit. Seen from the front, x is to the right of the picture and z towards the
+viewer.
 """
 
 import numpy as np
@@ -15,7 +16,7 @@ Joints = dict[str, Floats]
 
 SIDES = (("left", 1.0), ("right", -1.0))
 # Angles in degrees, mean and spread: thigh forward, thigh outward, knee, trunk forward, arm
-# forward, arm outward, elbow. Both sides are drawn apart.
+# forward, arm outward, elbow. Both sides are drawn separately.
 _POSTURES = {
     "stand": ((2, 8), (4, 4), (6, 7), (2, 4), (4, 16), (12, 10), (18, 18)),
     "walk": ((0, 8), (2, 3), (22, 16), (5, 4), (0, 10), (9, 6), (28, 18)),
@@ -26,7 +27,7 @@ _POSTURES = {
 }
 _SHARES = np.array([0.28, 0.2, 0.14, 0.18, 0.08, 0.12])
 _LEGS = ("hip", "knee", "ankle", "toe")  # what stays when the trunk leans
-_STRIDE = 24.0  # degrees, of legs and arms to and fro
+_STRIDE = 24.0  # degrees, of legs and arms back and forth
 
 
 def sample_body(rng: np.random.Generator) -> Joints:
@@ -71,7 +72,7 @@ def _upright(angles: Floats, rng: np.random.Generator) -> Joints:
 
 
 def _head(neck: Floats, rng: np.random.Generator) -> Joints:
-    """The head, turned and nodded on its own."""
+    """The head, turned and nodded independently."""
     nod = _turn("y", rng.normal(0, 0.35)) @ _turn("x", rng.normal(0, 0.18))
     offsets = {
         "head": (0.0, 0.0, 0.0),
@@ -88,7 +89,7 @@ def _head(neck: Floats, rng: np.random.Generator) -> Joints:
 
 
 def _direction(forward: float, outward: float) -> Floats:
-    """Where a bone points that hangs down and is swung forward and outward, as a unit vector."""
+    """Direction of a bone that hangs down and is swung forward and outward, as a unit vector."""
     return np.array(
         [np.sin(outward), np.cos(outward) * np.cos(forward), np.cos(outward) * np.sin(forward)]
     )
