@@ -20,8 +20,10 @@ from advaug.pixels import PixelSpec
 from advaug.report import Health, StepLosses
 from advaug.step.attach import Attachment, Finder
 from advaug.step.batch_norm import BatchNormPolicy, BatchNorms
+from advaug.step.beside import Beside
 from advaug.step.in_batch import InBatch
 from advaug.step.learner import AdversarialBatch, adam
+from advaug.step.neighbours import Neighbours
 from advaug.step.paper_call import PaperCall
 from advaug.tasks import LandmarkTask, check_task
 
@@ -117,6 +119,8 @@ class SampleAdaptiveAdversary(InBatch, PaperCall):
         self.task = task
         self.channels = channels
         self.batch_norms = BatchNorms(batch_norm, make_optimizer)
+        self.beside = Beside()
+        self._neighbours = Neighbours()
         self.loss_weight = loss_weight
         self._attachments: list[Attachment] = []
 
@@ -191,13 +195,15 @@ class SampleAdaptiveAdversary(InBatch, PaperCall):
     def health(self) -> Health:
         """What is wrong with the run, in words; waits for the device."""
         more = [finding for handle in self._attachments for finding in handle.findings()]
+        more += self.scale_findings()
         if self._unanswered:
             more.append(
                 f"No gradient came back to the pictures of the last {self._unanswered} calls, so "
                 "the attacker has learned nothing from them. Do not detach the pictures, run the "
                 "detector with gradients on, and call `loss.backward()` without `inputs=`."
             )
-        return self.running_means.health(more)
+        constant = not isinstance(self.objective.beta, str)
+        return self.running_means.health(more, constant_beta=constant)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the hooks, which belong to the modules that they are attached to."""

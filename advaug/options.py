@@ -81,8 +81,8 @@ class View:
         regions: A callable from pictures I to a map `(B, 1, H, W)` in `[0, 1]` that multiplies the
             perturbation; `"random"` for `RandomRegions()`; None for the whole picture (the paper).
         appearance: A differentiable callable from pictures in about `[0, 1]` to pictures of the
-            same shape, through which the detector sees I_adv; `"random"` for `RandomAppearance()`;
-            None for I_adv itself (the paper).
+            same shape, through which the detector sees I_adv; `"random"` for
+            `RandomAppearance(clamp=False)`; None for I_adv itself (the paper).
         transform: Handcrafted transform of the adversarial pictures and their target, applied after
             β is known: a callable `(images, target) -> (images, target)`. Only the paper's call
             uses it, and only in mode `"alternating"`, because attack and defence then see different
@@ -98,11 +98,13 @@ class View:
 
     def __post_init__(self) -> None:
         """Replace words by what they stand for, and raise if a value is invalid."""
-        for name, make in (("regions", RandomRegions), ("appearance", RandomAppearance)):
+        kinds = {"regions": RandomRegions, "appearance": RandomAppearance}
+        for name, make in kinds.items():
             value = getattr(self, name)
             if isinstance(value, str):
                 check_choice(name, value, ("random",), ", a callable or None")
-                object.__setattr__(self, name, make())
+                made = make() if name == "regions" else RandomAppearance(clamp=False)
+                object.__setattr__(self, name, made)
             elif value is not None and not callable(value):
                 fix = f" For three regions use `{make.__name__}({value})`." if _count(value) else ""
                 msg = (

@@ -236,7 +236,13 @@ class RunningMeans(nn.Module):
         self.values.copy_(torch.where(whole, moved, self.values))
         self.lost.lerp_((~whole).to(self.lost), weight)
 
-    def health(self, more: Sequence[str] = ()) -> Health:
+    def known(self, name: str) -> float:
+        """A running mean; NaN before it can be trusted. Waits for the device."""
+        if int(self.steps) < HORIZON:
+            return float("nan")
+        return float(self.values[REPORT_NAMES.index(name)])
+
+    def health(self, more: Sequence[str] = (), *, constant_beta: bool = False) -> Health:
         """Compare with the operating point of a healthy run; waits for the device.
 
         The point is that of the authors' own figure: β between .26 and .31, SSIM between .80 and
@@ -244,10 +250,11 @@ class RunningMeans(nn.Module):
 
         Args:
             more: Findings of the caller's own, which come first.
+            constant_beta: Whether β is a number by choice, and so says nothing of the attack.
         """
         steps = int(self.steps)
         means = dict(zip(REPORT_NAMES, self.values.tolist(), strict=True))
-        messages = [] if steps < HORIZON else _findings(means)
+        messages = [] if steps < HORIZON else _findings(means, constant_beta=constant_beta)
         if steps >= HORIZON and self.lost > 0.5:
             messages = [
                 "Most steps hold NaN or infinity: the attacker or the detector has diverged."
@@ -255,11 +262,12 @@ class RunningMeans(nn.Module):
         return Health((*more, *messages), means, steps)
 
 
-def _findings(means: dict[str, float]) -> list[str]:
+def _findings(means: dict[str, float], *, constant_beta: bool) -> list[str]:
     """One sentence for each sign of a run that has left its operating point."""
     rms = max(means["rms_inside"], means["rms_outside"])
     findings = []
-    if means["zero_beta"] > 0.5:
+    won = means["zero_beta"] > 0.5 and not constant_beta
+    if won:
         findings.append(
             f"β is 0 for {means['zero_beta']:.0%} of the samples: the attacker has won by making "
             "false samples, and the detector learns nothing from them. Raise the weight of L_R, "
@@ -271,7 +279,7 @@ def _findings(means: dict[str, float]) -> list[str]:
             "nothing. Lower the weight of L_R, or train on until the detector's error falls, "
             "since L_F is weak while the error is far above λ."
         )
-    if means["zero_beta"] <= 0.5 and means["semantic_ssim"] < 0.7:
+    if not won and means["semantic_ssim"] < 0.7:
         findings.append(
             f"The semantic regions keep an SSIM of only {means['semantic_ssim']:.2f}: features "
             "are painted over, and labels may be false although β is not 0. Look at the "

@@ -10,11 +10,12 @@ from advaug.base.checks import describe
 from advaug.base.precision import full_precision, widen
 from advaug.base.shapes import mean_over_visible
 from advaug.errors import ShapeError
-from advaug.functional import heatmap_error
+from advaug.functional import heatmap_error, structure_map
 from advaug.heatmaps import encode_heatmaps, resize_heatmaps
 
 __all__ = ["CoordinateTask", "HeatmapTask", "LandmarkTask"]
 
+AT_ONCE = 4  # landmarks whose heatmaps are held together
 REFERENCE_SIDE = 256  # the paper's pictures, on which λ = 0.1 was chosen
 
 OutputAdapter = Callable[[Any], Tensor | Sequence[Tensor]]
@@ -31,6 +32,33 @@ class LandmarkTask(Protocol):
     def landmark_heatmaps(self, target: Any, size: tuple[int, int]) -> Tensor:  # noqa: ANN401 # see above
         """`(B, N, height, width)`: the true landmarks as heatmaps in `[0, 1]`, picture-sized."""
         ...
+
+
+def structure_of(task: LandmarkTask, target: Any, size: tuple[int, int]) -> Tensor:  # noqa: ANN401 # the task's
+    """S of [SAAT]: the maximum over the landmarks' heatmaps, `(B, 1, height, width)`.
+
+    Of our own tasks never all heatmaps at the size of the pictures are held at once. What the
+    target of another task is, only that task knows.
+    """
+    parts = [target]
+    if type(task) in (HeatmapTask, CoordinateTask):
+        parts = _parts_of(target)
+    found = structure_map(task.landmark_heatmaps(parts[0], size))
+    for part in parts[1:]:
+        found = torch.maximum(found, structure_map(task.landmark_heatmaps(part, size)))
+    return found
+
+
+def _parts_of(target: Any) -> list[Any]:  # noqa: ANN401 # tensor or pair
+    """The target of a few landmarks at a time; an unfit one whole, for the task to refuse."""
+    values, visible = split_target(target)
+    if values.ndim < 3 or (visible is not None and visible.shape != values.shape[:2]):
+        return [target]
+    starts = range(0, values.shape[1], AT_ONCE)
+    some = [slice(start, start + AT_ONCE) for start in starts]
+    if visible is None:
+        return [values[:, part] for part in some] or [target]
+    return [(values[:, part], visible[:, part]) for part in some] or [target]
 
 
 class HeatmapTask:

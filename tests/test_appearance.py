@@ -18,13 +18,15 @@ NOTHING = {
 
 def only(**change):
     """An appearance with one change, in every sample."""
-    return RandomAppearance(**{"probability": 1.0, **NOTHING, **change})
+    return RandomAppearance(clamp=False, **{"probability": 1.0, **NOTHING, **change})
 
 
 def test_nothing_happens_where_nothing_may():
     images = torch.rand(8, 3, 20, 30)
     torch.testing.assert_close(only()(images), images)
-    torch.testing.assert_close(RandomAppearance(cover=None, probability=0.0)(images), images)
+    torch.testing.assert_close(
+        RandomAppearance(clamp=False, cover=None, probability=0.0)(images), images
+    )
 
 
 def test_a_cover_hides_a_rectangle_and_nothing_else():
@@ -105,14 +107,16 @@ def test_noise_has_at_most_the_given_deviation():
 
 
 def test_noise_is_darkened_with_the_picture():
-    dark = RandomAppearance(**{**NOTHING, "probability": 1.0, "noise": 0.2, "exposure": (0.1, 0.1)})
+    dark = RandomAppearance(
+        clamp=False, **{**NOTHING, "probability": 1.0, "noise": 0.2, "exposure": (0.1, 0.1)}
+    )
     deviation = dark(torch.zeros(300, 3, 32, 32)).std(dim=(1, 2, 3))
     assert 0.019 < deviation.max() < 0.021
 
 
 def test_samples_differ_and_some_stay_as_they_are():
     images = torch.rand(1, 3, 16, 16).expand(400, 3, 16, 16)
-    seen = RandomAppearance(cover=None, probability=0.3, noise=0.0)(images)
+    seen = RandomAppearance(clamp=False, cover=None, probability=0.3, noise=0.0)(images)
     still = (seen - images).abs().amax(dim=(1, 2, 3)) < 1e-5
     assert 0.1 < still.float().mean() < 0.4  # 0.7 ** 4 = 0.24
     assert len(seen[~still].mean(dim=(1, 2, 3)).unique()) > 100
@@ -120,7 +124,7 @@ def test_samples_differ_and_some_stay_as_they_are():
 
 def test_gradients_flow_and_nothing_is_clamped():
     images = (4 * torch.rand(64, 3, 16, 16) - 1.5).requires_grad_()
-    seen = RandomAppearance(cover=None)(images)
+    seen = RandomAppearance(clamp=False, cover=None)(images)
     (gradient,) = torch.autograd.grad(seen.sum(), images)
     assert (gradient.flatten(1).abs().amin(dim=1) > 0).all()
     assert seen.min() < 0
@@ -135,8 +139,8 @@ def test_no_gradient_comes_through_a_cover():
 
 
 def test_half_precision_is_widened_and_float64_stays():
-    assert RandomAppearance()(torch.rand(2, 3, 16, 16).bfloat16()).dtype == torch.float32
-    assert RandomAppearance()(torch.rand(2, 3, 16, 16).double()).dtype == torch.float64
+    assert RandomAppearance(clamp=False)(torch.rand(2, 3, 16, 16).bfloat16()).dtype == torch.float32
+    assert RandomAppearance(clamp=False)(torch.rand(2, 3, 16, 16).double()).dtype == torch.float64
 
 
 @pytest.mark.parametrize(
@@ -155,7 +159,7 @@ def test_half_precision_is_widened_and_float64_stays():
 )
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        RandomAppearance(**options)
+        RandomAppearance(clamp=False, **options)
 
 
 class Witness(HeatmapToy):

@@ -456,3 +456,18 @@ def test_same_changes_on_a_gpu_without_waiting_for_it():
         found_images, found = HandcraftedAugmentation(**options)(there, points)
     torch.testing.assert_close(found.cpu(), expected, atol=1e-3, rtol=0)
     torch.testing.assert_close(found_images.cpu(), expected_images, atol=1e-3, rtol=0)
+
+
+def test_the_processes_of_a_run_draw_different_changes_and_keep_one_state(monkeypatch):
+    images, landmarks = torch.rand(4, 3, 16, 16), 15 * torch.rand(4, 5, 2)
+    seen, states = [], []
+    for number in range(3):
+        monkeypatch.setattr("advaug.base.distributed.rank", lambda number=number: number)
+        monkeypatch.setattr("advaug.augment.handcrafted.rank", lambda number=number: number)
+        augmentation = HandcraftedAugmentation(noise=0.1, flip=0.0)
+        seen.append(augmentation(images, landmarks))
+        states.append(augmentation.generator.get_state())
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert not torch.equal(seen[one][0], seen[other][0])
+        assert not torch.equal(seen[one][1], seen[other][1])
+        assert torch.equal(states[one], states[other])

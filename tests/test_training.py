@@ -3,6 +3,7 @@
 import argparse
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ from advaug.detectors import HourglassNet
 from advaug.evaluation.evaluate import evaluate
 from advaug.schemes import FACE_68
 from advaug.training import InMemoryLandmarks
+from advaug.training.loading import Batch
 
 SIDE = 32
 SMALL = Recipe(steps=7, batch_size=3, image_size=SIDE, learning_rate=1e-3)
@@ -62,22 +64,74 @@ def test_mean_shape_counts_what_is_visible_alone():
     torch.testing.assert_close(found[0], everything.mean(dim=0))
 
 
-def trainer(pictures, output, *, saat=True, steps=4):
+def trainer(pictures, output, *, saat=True, steps=4, accumulate=1, **settings):
     torch.manual_seed(0)
     return Trainer(
         HourglassNet(68, width=8, depth=2, out_stride=4),
         HeatmapCodec(4),
         pictures,
-        TrainingConfig(steps=steps, batch_size=4, checkpoint_every=2, log_every=1),
+        TrainingConfig(steps=steps, batch_size=4, checkpoint_every=2, log_every=1, **settings),
         output,
         augmentation=HandcraftedAugmentation(flip_permutation=FACE_68.flip_permutation),
         adversary=SampleAdaptiveAdversary(HeatmapTask()) if saat else None,
-        accelerator=Accelerator(cpu=True),
+        accelerator=Accelerator(cpu=True, gradient_accumulation_steps=accumulate),
     )
 
 
+@pytest.mark.parametrize("saat", [False, True])
+def test_accumulation_takes_several_batches_a_step_and_one_step_for_them(pictures, tmp_path, saat):
+    run = trainer(pictures, tmp_path, saat=saat, accumulate=3)
+    numbers, steps = [], []
+    batch, inner = run.data.batch, run.optimizer.optimizer
+    inner.register_step_post_hook(lambda *_: steps.append(len(numbers)))
+    run.data = SimpleNamespace(batch=lambda n, *a, **k: numbers.append(n) or batch(n, *a, **k))
+    run.fit()
+    assert numbers == list(range(4 * 3))
+    assert steps == [3, 6, 9, 12]
+
+
+def test_an_accumulated_gradient_is_the_mean_of_its_batches(pictures, tmp_path):
+    gradients = {}
+    for count in (1, 2):
+        run = trainer(pictures, tmp_path, saat=False, accumulate=count, steps=1)
+        run.augmentation = None
+        if count == 1:  # both batches at once
+            batches = [run.data.batch(n, 4, seed=0) for n in range(2)]
+            names = ("images", "landmarks", "visible")
+            whole = Batch(*(torch.cat([getattr(b, name) for b in batches]) for name in names))
+            run.data = SimpleNamespace(batch=lambda *_, whole=whole, **__: whole)
+        run.detector.eval()  # no statistics of each batch
+
+        def keep(held, *_, count=count):
+            gradients[count] = [p.grad.clone() for p in held.param_groups[0]["params"]]
+
+        run.optimizer.optimizer.register_step_pre_hook(keep)
+        run.step(0)
+    for one, two in zip(gradients[1], gradients[2], strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-3)
+
+
+def test_decay_reaches_a_second_set_of_batch_norms(pictures, tmp_path):
+    run = trainer(pictures, tmp_path, decay=0.1)
+    plain = len(run.schedulers)
+    torch.manual_seed(0)
+    split = SampleAdaptiveAdversary(HeatmapTask(), batch_norm="split")
+    run = Trainer(
+        HourglassNet(68, width=8, depth=2, out_stride=4),
+        HeatmapCodec(4),
+        pictures,
+        TrainingConfig(steps=2, batch_size=4, decay=0.1),
+        tmp_path,
+        adversary=split,
+        adversary_sees="augmented",
+        accelerator=Accelerator(cpu=True),
+    )
+    assert len(run.schedulers) == plain + 1
+    assert split.batch_norms._optimizer in [each.optimizer for each in run.schedulers]
+
+
 @pytest.mark.parametrize("recipe", [SMALL, PAPER], ids=["small", "paper"])
-def test_the_examples_attack_pictures_augmented_anew_unless_they_follow_the_paper(
+def test_the_examples_attack_the_batch_itself_unless_they_follow_the_paper(
     pictures, tmp_path, recipe
 ):
     experiment = Experiment(
@@ -98,7 +152,11 @@ def test_the_examples_attack_pictures_augmented_anew_unless_they_follow_the_pape
     run.detector.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     run.adversary.register_forward_hook(lambda _, inputs, __: attacked.append(inputs[1]))
     run.step(0)
-    assert torch.equal(seen[0], attacked[0]) == (recipe is PAPER)
+    assert run.adversary_sees == ("augmented" if recipe is PAPER else "batch")
+    if recipe is PAPER:
+        assert torch.equal(seen[0], attacked[0])
+    else:
+        assert attacked == []  # not called: the batch goes through `augment`
 
 
 def test_pictures_survive_being_kept_as_bytes(pictures):

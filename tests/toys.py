@@ -75,6 +75,17 @@ class CoordinateToy(nn.Module):
         return torch.stack([x, y], dim=-1)
 
 
+class Calls(nn.Module):
+    """A function of the pictures as a detector."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, images):
+        return self.function(images)
+
+
 def pictures(count=4, side=SIDE, seed=0):
     """Soft blobs, one colour a landmark, on blurred grey clutter: `(B, 3, H, W)`, `(B, N, 2)`."""
     draw = torch.Generator().manual_seed(seed)

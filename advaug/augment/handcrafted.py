@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from advaug.augment._geometry import change_where, inside, move, send
 from advaug.base.checks import check_ranges, check_rgb, check_within, require_floating
+from advaug.base.distributed import apart, rank
 from advaug.base.precision import full_precision
 from advaug.errors import ShapeError
 
@@ -156,7 +157,7 @@ class HandcraftedAugmentation(nn.Module):
 
     def _draw(self, batch: int, size: tuple[int, int]) -> "_Changes":
         # All columns are always drawn, so that turning one change off does not affect the others.
-        columns = torch.rand(batch, 11, generator=self.generator, dtype=torch.float64).unbind(1)
+        columns = self._uniform(batch, 11).unbind(1)
         applied = columns[0] < self.probability
         rotated = applied & (columns[2] < self.rotation_probability)
 
@@ -183,6 +184,14 @@ class HandcraftedAugmentation(nn.Module):
             colours=torch.stack([hue, saturation, contrast, brightness]),
         )
 
+    def _uniform(self, rows: int, columns: int) -> Tensor:
+        """Numbers of this process's own, from a generator whose state all processes share."""
+        shared = torch.rand(rows, columns, generator=self.generator, dtype=torch.float64)
+        if rank() == 0 or rows == 0:
+            return shared
+        own = torch.Generator().manual_seed(apart(int(shared[0, 0] * 2**53)))
+        return torch.rand(rows, columns, generator=own, dtype=torch.float64)
+
     def _relabel(self, values: Tensor, changes: "_Changes") -> Tensor:
         """Swap left and right along the landmarks of the mirrored samples."""
         if self.flip_permutation is None or not changes.flip.any():
@@ -196,7 +205,7 @@ class HandcraftedAugmentation(nn.Module):
         if self.noise == 0:
             return images
         # Drawn on the device from our own seed: a transfer would cost more than everything else.
-        seed = int(torch.randint(2**62, (), generator=self.generator))
+        seed = apart(int(torch.randint(2**62, (), generator=self.generator)))
         generator = torch.Generator(images.device).manual_seed(seed)
         noise = torch.empty_like(images).normal_(std=self.noise, generator=generator)
         return change_where(changes.applied, lambda clean: (clean + noise).clamp(0, 1), images)

@@ -13,6 +13,7 @@ from advaug.base.precision import widen
 from advaug.errors import ShapeError
 
 __all__ = [
+    "CUT_OFF",
     "check_at_least_one",
     "check_choice",
     "check_divisible",
@@ -33,6 +34,11 @@ __all__ = [
 ]
 
 PIXEL_TOLERANCE = 0.05  # beyond rounding, half precision and the overshoot of a bicubic resize
+CUT_OFF = (
+    "the detector's output must carry a graph to its input, but its error does not depend on the "
+    "pictures. Do not detach them on the way through the detector, nor run a part of it under "
+    "`no_grad`; to freeze a part use `requires_grad_(False)`."
+)
 SSIM_WINDOW = 11  # pixels: the side of the window of Eq. 9
 
 
@@ -288,11 +294,7 @@ def check_error(error: Any, batch: int, *, read: bool) -> None:  # noqa: ANN401 
         )
         raise ShapeError(msg)
     if torch.is_grad_enabled() and not error.requires_grad:
-        msg = (
-            "the detector's output must carry a graph to its input, but its error has none. Do "
-            "not run the detector under `no_grad`, and do not detach its output."
-        )
-        raise ValueError(msg)
+        raise ValueError(CUT_OFF)
     if read and not bool(error.detach().isfinite().all()):
         msg = (
             "the detector's output must be finite, but its error on the adversarial pictures is "

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from advaug.base.checks import require_same_shape
 
-__all__ = ["first_part", "mean_over_visible", "vector"]
+__all__ = ["copied", "first_part", "mean_over_visible", "vector"]
 
 
 def mean_over_visible(values: Tensor, visible: Tensor | None) -> Tensor:
@@ -29,6 +29,17 @@ def mean_over_visible(values: Tensor, visible: Tensor | None) -> Tensor:
 def vector(numbers: Sequence[float], like: Tensor) -> Tensor:
     """The numbers in the dtype of `like`, on its device and made there: no step waits for them."""
     return torch.stack([like.new_full((), number) for number in numbers])
+
+
+def copied(value: Any) -> Any:  # noqa: ANN401 # any task's target
+    """A target whose tensors are copies, for whoever may write to it."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {key: copied(part) for key, part in value.items()}
+    if isinstance(value, list) or type(value) is tuple:
+        return type(value)(copied(part) for part in value)
+    return value
 
 
 def first_part(images: Tensor, target: Any, fraction: float) -> tuple[Tensor, Any]:  # noqa: ANN401 # any task's target

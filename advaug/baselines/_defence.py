@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from advaug.base.checks import (
+    CUT_OFF,
     check_error,
     check_images,
     check_not_negative,
@@ -18,11 +19,11 @@ from advaug.base.checks import (
 )
 from advaug.base.distributed import broadcast
 from advaug.base.precision import widen, without_graph
-from advaug.functional import SEMANTIC_THRESHOLD, structure_map
+from advaug.functional import SEMANTIC_THRESHOLD
 from advaug.pixels import PixelSpec
 from advaug.step.batch_norm import BatchNormPolicy, BatchNorms
-from advaug.step.loan import Detector, private_randomness, unwrapped
-from advaug.tasks import LandmarkTask, check_task
+from advaug.step.loan import Detector, Forward, Loan, as_borrowed, private_randomness
+from advaug.tasks import LandmarkTask, check_task, structure_of
 
 __all__ = ["Call", "Defence", "DefenceOptions", "Example"]
 
@@ -50,7 +51,7 @@ class Call:
     """What all passes of one call share.
 
     Attributes:
-        detector: The caller's.
+        detector: The caller's, on loan.
         images: Clean pictures in `[0, 1]`, `(B, 3, H, W)`, float32 or wider.
         target: The task's.
         pixels: How the detector wants its pictures.
@@ -58,7 +59,7 @@ class Call:
         seed: Of what the detector draws.
     """
 
-    detector: Detector
+    detector: Loan
     images: Tensor
     target: Any
     pixels: PixelSpec
@@ -84,7 +85,7 @@ class Call:
         draws = torch.Generator().manual_seed(self.seed)
         leave = torch.autocast(device.type, enabled=False) if exact else contextlib.nullcontext()
         with private_randomness(draws, device), leave:
-            return unwrapped(self.detector if network is None else network)(given)
+            return self.detector(given) if network is None else as_borrowed(network)(given)
 
     def reference(
         self, pictures: Tensor, *, network: Detector | None = None, exact: bool = False
@@ -159,13 +160,23 @@ class Defence(nn.Module):
         self._generator = torch.Generator().manual_seed(seed)
         self._calls = 0
 
-    def forward(self, detector: Detector, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
+    def forward(
+        self,
+        detector: Detector,
+        images: Tensor,
+        target: Any,  # noqa: ANN401 # the task's
+        *,
+        forward: Forward | None = None,
+    ) -> Tensor:
         """One step: make the pictures, and give the loss for the detector to learn from.
 
         Args:
-            detector: Any callable from pictures to what the task understands.
+            detector: An nn.Module that gives what the task understands; see
+                `advaug.step.loan.as_borrowed` for what else can be passed.
             images: `(B, 3, H, W)`, as the detector takes them.
             target: What the task takes.
+            forward: How the detector is called, if not as `detector(images)`: from the module and
+                the pictures to its output.
 
         Returns:
             Scalar, whose graph reaches the detector's parameters and nothing else of the caller's.
@@ -180,27 +191,37 @@ class Defence(nn.Module):
                 "pictures alone use `defence.pictures(...)`."
             )
             raise ValueError(msg)
+        loan = as_borrowed(detector, forward)
         self._check(images, target)
         if self._calls == 0:
             broadcast(self)  # all processes of a run start from the same weights
         with private_randomness(self._generator, images.device):
-            call = self._open(detector, images, target)
+            call = self._open(loan, images, target)
             example = self._example(call, learn=True)
             self.batch_norms.step()
-            with self.batch_norms.defence(detector):
+            with self.batch_norms.defence(loan):
                 error = self._error(call.output(example.images), example)
                 check_error(error, len(images), read=self._reads(images.device))
         self._calls += 1
-        return self.loss_weight * self.weight * error.mean()
+        loss = self.loss_weight * self.weight * error.mean()
+        return self.batch_norms.settled(loan, loss)
 
     @torch.enable_grad()
-    def pictures(self, detector: Detector, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
+    def pictures(
+        self,
+        detector: Detector,
+        images: Tensor,
+        target: Any,  # noqa: ANN401 # the task's
+        *,
+        forward: Forward | None = None,
+    ) -> Tensor:
         """The pictures that a step would train on, to look at; nothing is learned.
 
         Args:
             detector: As in the call.
             images: As in the call.
             target: As in the call.
+            forward: As in the call.
 
         Returns:
             `(B, 3, H, W)`, as the detector takes them, detached.
@@ -208,9 +229,10 @@ class Defence(nn.Module):
         Raises:
             ValueError, TypeError: As the call itself.
         """
+        loan = as_borrowed(detector, forward)
         self._check(images, target)
         with private_randomness(self._generator, images.device):
-            example = self._example(self._open(detector, images, target), learn=False)
+            example = self._example(self._open(loan, images, target), learn=False)
         return self.pixels.from_unit(example.images).to(images.dtype)
 
     def _example(self, call: Call, *, learn: bool) -> Example:
@@ -228,11 +250,11 @@ class Defence(nn.Module):
         check_target_tensors(target, images)
         if self._reads(images.device):
             size = (images.shape[-2], images.shape[-1])
-            structure = structure_map(self.task.landmark_heatmaps(target, size))
+            structure = structure_of(self.task, target, size)
             check_values(widen(self.pixels.to_unit(images)), structure, SEMANTIC_THRESHOLD)
 
-    def _open(self, detector: Detector, images: Tensor, target: Any) -> Call:  # noqa: ANN401 # the task's
-        clean = widen(self.pixels.to_unit(images.detach()))
+    def _open(self, detector: Loan, images: Tensor, target: Any) -> Call:  # noqa: ANN401 # the task's
+        clean = widen(self.pixels.to_unit(images.detach().clone()))
         seed = int(torch.randint(2**62, ()))
         return Call(detector, clean, target, self.pixels, images.dtype, seed)
 
@@ -256,11 +278,7 @@ class Defence(nn.Module):
             check_error(error, len(pictures), read=self._reads(pictures.device))
             (gradient,) = torch.autograd.grad(error.sum(), pictures, allow_unused=True)
         if gradient is None:
-            msg = (
-                "the detector's output must carry a graph to its input, but its error does not "
-                "depend on the pictures. Do not detach them on the way through the detector."
-            )
-            raise ValueError(msg)
+            raise ValueError(CUT_OFF)
         return gradient
 
     def _reads(self, device: torch.device) -> bool:

@@ -41,7 +41,7 @@ class HardestAppearance(Defence):
             raise ValueError(msg)
         options.setdefault("batch_norm", "shared")
         super().__init__(task, **options)
-        self.appearance = RandomAppearance()
+        self.appearance = RandomAppearance(clamp=False)
         self.draws = draws
 
     def _example(self, call: Call, *, learn: bool) -> Example:

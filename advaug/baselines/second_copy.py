@@ -6,6 +6,7 @@ from typing import Any, Self, Unpack
 from torch import Tensor
 
 from advaug.augment import HandcraftedAugmentation
+from advaug.base.shapes import copied
 from advaug.baselines._defence import Call, Defence, DefenceOptions, Example
 from advaug.baselines._photometric import AugMix, Erasing, PhotometricOperations
 from advaug.baselines.prime import PRIME
@@ -92,10 +93,10 @@ class SecondCopy(Defence):
     @classmethod
     def appearance(cls, task: LandmarkTask, **options: Unpack[DefenceOptions]) -> Self:
         """What the adversary does to its pictures beside the attack: `RandomAppearance`."""
-        return cls(task, transform=_to_pictures_alone(RandomAppearance()), **options)
+        return cls(task, transform=_to_pictures_alone(RandomAppearance(clamp=False)), **options)
 
     def _example(self, call: Call, *, learn: bool) -> Example:
-        images, target = self.transform(call.images, call.target)
+        images, target = self.transform(call.images.clone(), copied(call.target))
         return Example(images.detach(), target)
 
 

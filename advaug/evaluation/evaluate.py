@@ -109,7 +109,7 @@ def predict_under(
     found = {}
     for name, condition in conditions.items():
         parts = [
-            predict(detector, decode, condition(*part))
+            predict(detector, decode, condition(*part), batch_size=batch_size)
             for part in zip(
                 images.split(batch_size),
                 landmarks.split(batch_size),

@@ -10,7 +10,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from advaug.base.distributed import average
-from advaug.step.loan import Detector, batch_norms, borrowed, sharded
+from advaug.step.delivery import deliver_after
+from advaug.step.loan import Detector, as_borrowed, batch_norms, borrowed, sharded
+from advaug.step.recompute import recomputes, taken_at_once
 
 __all__ = ["BATCH_NORM_POLICIES", "BatchNormPolicy", "BatchNorms"]
 
@@ -21,9 +23,7 @@ BATCH_NORM_POLICIES = ("isolated", "running", "shared", "split")
 class BatchNorms(nn.Module):
     """Lend a detector to an adversarial pass under one of four policies.
 
-    Feeding back to the attacker never moves a statistic. In the defence, up to the end of the
-    forward (a detector that checkpoints its activations computes again in the caller's backward,
-    outside the loan, and needs `"shared"` or another normalisation than BatchNorm):
+    Feeding back to the attacker never moves a statistic. In the defence:
 
     - `"isolated"`: adversarial pictures are normalised with their own batch statistics; the
       running ones do not move.
@@ -31,7 +31,12 @@ class BatchNorms(nn.Module):
     - `"shared"`: the literal paper; batch statistics, and the running ones move.
     - `"split"`: a second set of BatchNorm parameters and statistics, as in AdvProp (Xie et al.,
       CVPR 2020). The set lives here and is optimised here, with the gradients of the caller's
-      backward, at the beginning of the next step.
+      backward, at the beginning of the next step. They are those of the loss as it was given: the
+      factors of the caller's loss scale and weight are taken out. What the detector has frozen
+      stays frozen.
+
+    They apply to `torch.nn.BatchNorm*d` and `SyncBatchNorm`, scripted ones included. Batch
+    statistics of another make are lent like any buffer, and so do not move unless shared.
 
     Args:
         policy: One of the four.
@@ -55,55 +60,124 @@ class BatchNorms(nn.Module):
         self.policy: BatchNormPolicy = policy
         self._make_optimizer = optimizer
         self._optimizer: Optimizer | None = None
+        self._arrived: Tensor | None = None  # sum of the factors that the losses came back with
         self.second = nn.ModuleList()
         self.register_buffer("_anchor", torch.empty(0), persistent=False)  # knows the device
         self.register_load_state_dict_pre_hook(_create_from_checkpoint)
 
     @contextlib.contextmanager
-    def feedback(self, detector: Detector) -> Iterator[None]:
-        """Run the detector to teach the attacker: nothing of anybody's moves."""
+    def feedback(self, detector: Detector, *, keep_new: bool = True) -> Iterator[None]:
+        """Run the detector to teach the attacker: nothing of anybody's moves.
+
+        Args:
+            detector: As for `advaug.step.loan.as_borrowed`.
+            keep_new: False drops the second set if it was made for this.
+        """
+        new = len(self.second) == 0
         with self._lend(detector, keep_own=False, keep_second=False):
             yield
+        if new and not keep_new:
+            self._drop()
 
     @contextlib.contextmanager
     def defence(self, detector: Detector) -> Iterator[None]:
         """Run the detector to train it on adversarial pictures."""
-        with self._lend(detector, keep_own=self.policy == "shared", keep_second=True):
+        with self._lend(
+            detector, keep_own=self.policy == "shared", keep_second=True, stand_in=True
+        ):
             yield
 
+    def prepare(self, detector: Detector) -> None:
+        """Make the second set and its optimizer now, so that a schedule can include them."""
+        if self.policy == "split":
+            with self.feedback(detector):
+                pass
+
+    def settled(self, detector: Detector, loss: Tensor) -> Tensor:
+        """The loss of a defence as the caller should get it, ready for any backward.
+
+        Args:
+            detector: The loan that the defence had.
+            loss: Scalar with its graph.
+        """
+        loan = as_borrowed(detector)
+        if recomputes(loan.module):
+            with self.feedback(loan):  # the same policy, and nothing moves
+                loss = taken_at_once(loss, self._reached(loan.modules, loan.stand_ins))
+        if loan.stand_ins:
+            ddp = loan.ddp
+            deliver_after(
+                loss, loan.stand_ins, lambda: ddp is None or bool(ddp.require_backward_grad_sync)
+            )
+        if self.policy == "split":
+            loss.register_hook(self._take_down)
+        return loss
+
+    def _reached(
+        self,
+        modules: list[nn.Module],
+        stand_ins: list[tuple[nn.Parameter, nn.Parameter]],
+    ) -> list[nn.Parameter]:
+        """Every leaf that a defence's backward may reach."""
+        twins = {id(parameter): twin for parameter, twin in stand_ins}
+        own = [each for module in modules for each in module._parameters.values()]
+        found = {id(each): twins.get(id(each), each) for each in own if each is not None}
+        return [*found.values(), *self.second.parameters()]
+
+    def _take_down(self, factor: Tensor) -> None:
+        """Note the factor that a loss comes back with."""
+        factor = factor.detach().clone()
+        self._arrived = factor if self._arrived is None else self._arrived + factor
+
     @contextlib.contextmanager
-    def _lend(self, detector: Detector, *, keep_own: bool, keep_second: bool) -> Iterator[None]:
+    def _lend(
+        self,
+        detector: Detector,
+        *,
+        keep_own: bool,
+        keep_second: bool,
+        stand_in: bool = False,
+    ) -> Iterator[None]:
         """Apply the policy; say which running statistics, the detector's or ours, may move."""
         new = len(self.second) == 0
         try:
-            with borrowed(detector, keep_buffers=keep_own) as modules:
+            with borrowed(detector, keep_buffers=keep_own, stand_in=stand_in) as modules:
                 norms = batch_norms(modules)
                 if self.policy == "running":
                     _evaluate(norms)
                 if self.policy == "split":
                     _check_whole(modules)
-                    self._install(norms, keep_buffers=keep_second)
+                    self._install(norms)
                 yield
+                if self.policy == "split" and keep_second:
+                    self._keep(norms)
         except BaseException:
             if new:  # a detector that does not fit leaves no second set behind
-                self.second = nn.ModuleList()
-                self._optimizer = None
+                self._drop()
             raise
+
+    def _drop(self) -> None:
+        self.second = nn.ModuleList()
+        self._optimizer = None
 
     def step(self) -> None:
         """Update the second set with the gradients that the caller's backward left, if any."""
         if self._optimizer is None:
             return
         parameters = [p for p in self.second.parameters() if p.grad is not None]
+        factor = self._arrived
+        self._arrived = None
         if parameters:
             gradients = average([p.grad for p in parameters if p.grad is not None])
             for parameter, gradient in zip(parameters, gradients, strict=True):
-                # The caller may scale its loss for float16 and skip a step that overflowed.
+                if factor is not None:
+                    gradient = gradient / factor
+                # The caller may skip a step that overflowed, or count the loss zero times.
                 parameter.grad = gradient.nan_to_num(0.0, 0.0, 0.0)
             self._optimizer.step()
             self._optimizer.zero_grad(set_to_none=True)
 
-    def _install(self, norms: list[_BatchNorm], *, keep_buffers: bool) -> None:
+    def _install(self, norms: list[_BatchNorm]) -> None:
         if len(self.second) == 0:
             self._create([_contents(norm) for norm in norms])
         if len(self.second) != len(norms):
@@ -114,9 +188,19 @@ class BatchNorms(nn.Module):
             raise ValueError(msg)
         for norm, twin in zip(norms, self.second, strict=True):
             for name, parameter in twin.named_parameters():
+                parameter.requires_grad_(norm._parameters[name].requires_grad)  # pyright: ignore[reportOptionalMemberAccess]
                 norm._parameters[name] = parameter
             for name, buffer in twin.named_buffers():
-                norm._buffers[name] = buffer if keep_buffers else buffer.clone()
+                norm._buffers[name] = buffer.clone()
+
+    @torch.no_grad()
+    def _keep(self, norms: list[_BatchNorm]) -> None:
+        """Take over the second set's statistics, but none that a broken batch has made."""
+        for norm, twin in zip(norms, self.second, strict=True):
+            for name, buffer in twin.named_buffers():
+                moved = norm._buffers[name]
+                if moved is not None:
+                    buffer.copy_(torch.where(moved.isfinite(), moved, buffer))
 
     def _create(self, contents: list[dict[str, Tensor]]) -> None:
         """Start the second set from copies of the first."""
@@ -137,7 +221,11 @@ class BatchNorms(nn.Module):
         if self._optimizer is None:
             return {}
         gradients = [parameter.grad for parameter in self.second.parameters()]
-        return {"optimizer": self._optimizer.state_dict(), "gradients": gradients}
+        return {
+            "optimizer": self._optimizer.state_dict(),
+            "gradients": gradients,
+            "arrived": self._arrived,
+        }
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         """Take up the second set where the state was taken."""
@@ -146,6 +234,8 @@ class BatchNorms(nn.Module):
         self._optimizer.load_state_dict(state["optimizer"])
         for parameter, gradient in zip(self.second.parameters(), state["gradients"], strict=True):
             parameter.grad = None if gradient is None else gradient.to(parameter.device).clone()
+        arrived = state.get("arrived")
+        self._arrived = None if arrived is None else arrived.to(self._anchor.device).clone()
 
 
 def _create_from_checkpoint(
@@ -172,12 +262,12 @@ def _check_whole(modules: list[nn.Module]) -> None:
 
 
 def _contents(norm: _BatchNorm) -> dict[str, Tensor]:
-    held = {**norm._parameters, **norm._buffers}
+    held = dict([*norm._parameters.items(), *norm._buffers.items()])
     return {name: value for name, value in held.items() if value is not None}
 
 
 def _evaluate(norms: list[_BatchNorm]) -> None:
     """Normalise with running statistics; where none are kept there is nothing to change."""
     for norm in norms:
-        if norm.track_running_stats:
+        if norm.running_mean is not None:
             norm.training = False

@@ -1,14 +1,17 @@
 """What one adversarial batch teaches: the losses of Eq. 4 to 7 and their gradients at I_adv."""
 
+import contextlib
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from advaug import functional as saat
+from advaug.base.checks import CUT_OFF
 from advaug.base.ssim import mean_over_region, ssim_map
 from advaug.report import Similarity
 from advaug.step.controller import ReconstructionController
+from advaug.step.recompute import keeping_buffers
 from advaug.step.scene import Scene
 from advaug.step.stepping import Stepper
 
@@ -153,13 +156,10 @@ def pull_of(
         ValueError: If the loss does not depend on it.
     """
     mean = stepper.scaled(loss.mean())
-    (pull,) = torch.autograd.grad(mean, adversarial, retain_graph=keep_graph, allow_unused=True)
+    with keeping_buffers() if keep_graph else contextlib.nullcontext():
+        (pull,) = torch.autograd.grad(mean, adversarial, retain_graph=keep_graph, allow_unused=True)
     if pull is None:
-        msg = (
-            "the detector's output must carry a graph to its input, but its error does not "
-            "depend on the pictures. Do not detach them on the way through the detector."
-        )
-        raise ValueError(msg)
+        raise ValueError(CUT_OFF)
     return pull
 
 

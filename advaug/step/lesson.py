@@ -142,7 +142,9 @@ class _WeightedMean(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 # autograd's
         (scale,), (weights,) = grad_outputs, ctx.saved_tensors
-        # Never zero: a picture with β = 0 teaches the attacker all the same.
-        gradient = scale * weights.clamp(min=ctx.least) / len(weights)
+        # Never zero: a picture with β = 0 teaches the attacker all the same, and so does a loss
+        # that the caller counts zero times, as in a warm-up.
+        wanted = torch.where(scale == 0, ctx.least, scale * weights.clamp(min=ctx.least))
+        gradient = wanted / len(weights)
         ctx.lesson.weigh(gradient)
         return gradient, None, None, None

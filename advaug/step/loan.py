@@ -1,92 +1,186 @@
-"""Borrow what the caller owns and give it back exactly as it was, also after an exception.
+"""Borrow a detector and give it back exactly as it was, also after an exception.
 
-Nothing is written to and restored: buffers are replaced by copies for the time of the loan, so that
-a graph which the caller built earlier still finds the tensors that it saved. `requires_grad` is
-never toggled and `.grad` never touched; gradients come from `torch.autograd.grad`.
+A detector is told, never searched for: a module, and how it is called. Nothing is written to and
+restored: buffers are replaced by copies for the time of the loan, so that a graph which the caller
+built earlier still finds the tensors that it saved. `requires_grad` is never toggled and `.grad`
+never touched; gradients come from `torch.autograd.grad`.
 """
 
 import contextlib
 import functools
 import inspect
-import random
 import sys
+import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from advaug.base.distributed import rank
+from advaug.base.checks import describe
+from advaug.step.randomness import private_randomness
+from advaug.step.recompute import watched
 
 __all__ = [
+    "Detector",
+    "Forward",
+    "Loan",
+    "as_borrowed",
     "batch_norms",
     "borrowed",
-    "modules_of",
     "private_randomness",
     "sharded",
-    "unwrapped",
 ]
 
-SEARCH_DEPTH = 5
 Detector = Callable[..., Any]
-RANK_STRIDE = 0x9E3779B97F4A7C15  # odd and far apart, so that ranks never meet in a short run
+Forward = Callable[[Any, Tensor], Any]
+# What has been said once: the callables, or the kinds of those that cannot be referred to weakly.
+_WARNED: "weakref.WeakSet[Any]" = weakref.WeakSet()
+_BATCH_NORMS = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm")
+INFERENCE = (
+    "the detector's output must carry a graph to its input, but a part of it runs under "
+    "`torch.inference_mode()`, whose results no backward can use. Take that part out of "
+    "`inference_mode`; to freeze it use `requires_grad_(False)`."
+)
 
 
-def modules_of(detector: Detector) -> list[nn.Module]:
-    """The modules that a detector runs: itself, or those that a function, partial or object holds.
+class Loan:
+    """A detector and how it is called.
 
-    Looks at closures, default arguments, bound objects, arguments of partials, containers and
-    attributes, a few steps deep, which is where a callable keeps its networks.
+    Attributes:
+        module: The network, out of its DistributedDataParallel; None for a black box.
+        ddp: The DistributedDataParallel around it, if there is one.
+        stand_ins: Under DDP, pairs of a parameter and what stood in for it in the last defence.
     """
-    found: list[nn.Module] = []
-    seen: set[int] = set()
-    pending: list[tuple[Any, int]] = [(detector, 0)]
-    while pending:
-        held, depth = pending.pop()
-        if id(held) in seen or depth > SEARCH_DEPTH:
-            continue
-        seen.add(id(held))
-        if isinstance(held, nn.Module):
-            found.append(held)
-        else:
-            pending.extend((item, depth + 1) for item in _held_by(held))
-    unique = {id(module): module for root in found for module in root.modules()}
-    return list(unique.values())
+
+    def __init__(
+        self,
+        module: nn.Module | None,
+        call: Callable[[Tensor], Any],
+        ddp: DistributedDataParallel | None = None,
+    ) -> None:
+        self.module = module
+        self.ddp = ddp
+        self.stand_ins: list[tuple[nn.Parameter, nn.Parameter]] = []
+        self._call = call
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The module and all its parts; none for a black box."""
+        return [] if self.module is None else list(self.module.modules())
+
+    def __call__(self, pictures: Tensor) -> Any:  # noqa: ANN401 # the detector's
+        """Output for the pictures, which a detector that works in place cannot spoil."""
+        try:
+            if self.module is None:
+                return self._call(pictures.clone())
+            return watched(self.module, self._call, pictures)
+        except RuntimeError as error:
+            if "Inference tensors cannot be saved for backward" in str(error):
+                raise ValueError(INFERENCE) from error
+            raise
 
 
-def _held_by(item: Any) -> list[Any]:  # noqa: ANN401 # any object
-    """What an object that is no module refers to."""
-    if isinstance(item, functools.partial):
-        return [item.func, *item.args, *item.keywords.values()]
-    if inspect.ismethod(item):
-        return [item.__self__, item.__func__]
-    if inspect.isfunction(item):
-        names = inspect.getclosurevars(item)
-        defaults = [*(item.__defaults__ or ()), *(item.__kwdefaults__ or {}).values()]
-        # A wrapper, such as a compiled function, keeps the wrapped one among its attributes.
-        return [*names.nonlocals.values(), *names.globals.values(), *defaults, *vars(item).values()]
-    if isinstance(item, list | tuple | set):
-        return list(item)
-    if isinstance(item, dict):
-        return list(item.values())
-    plain = not isinstance(item, type | torch.Tensor) and not inspect.ismodule(item)
-    return list(vars(item).values()) if plain and hasattr(item, "__dict__") else []
+def as_borrowed(detector: Detector, forward: Forward | None = None) -> Loan:
+    """The one place that says what a detector is.
 
+    Args:
+        detector: A module: plain, compiled, scripted, exported, sharded by FSDP2, or in a
+            DistributedDataParallel, whose own forward is passed by, since it would broadcast
+            buffers. Or a bound method of a module, or a `functools.partial` of a module or of a
+            function of one module. Any other callable is a black box: it is run in a mode that is
+            exact for everything, and nothing is promised about its statistics, which a warning
+            says once.
+        forward: How a module is called: from the module and the pictures to its output.
 
-def unwrapped(detector: Detector) -> Detector:
-    """The module inside a DistributedDataParallel, whose own forward would broadcast buffers.
-
-    Gradients are averaged all the same: its hooks sit on the parameters.
+    Raises:
+        TypeError: If the detector cannot be called, or `forward` is given with anything but a
+            module.
     """
-    return detector.module if isinstance(detector, DistributedDataParallel) else detector
+    if isinstance(detector, Loan):
+        return detector
+    if isinstance(detector, nn.Module):
+        module, ddp = _unwrapped(detector)
+        return Loan(module, module if forward is None else functools.partial(forward, module), ddp)
+    if forward is not None or not callable(detector):
+        argument = "`detector`" if forward is None else "with `forward`, `detector`"
+        msg = (
+            f"{argument} must be an nn.Module, but got {describe(detector)}. Pass the network, and "
+            "how it is called as `forward=lambda net, x: ...`."
+        )
+        raise TypeError(msg)
+    owner = _owner(detector)
+    if owner is None:
+        _warn_once(detector)
+        return Loan(None, detector)
+    module, ddp = _unwrapped(owner)
+    return Loan(module, detector if module is owner else _redirected(detector, owner, module), ddp)
+
+
+def _redirected(detector: Detector, wrapper: nn.Module, module: nn.Module) -> Detector:
+    """The same call of the module itself; a method of the wrapper can only be its forward."""
+    if not isinstance(detector, functools.partial):
+        return module
+
+    def swap(item: Any) -> Any:  # noqa: ANN401 # any argument
+        return module if item is wrapper or getattr(item, "__self__", None) is wrapper else item
+
+    keywords = {name: swap(value) for name, value in detector.keywords.items()}
+    return functools.partial(swap(detector.func), *map(swap, detector.args), **keywords)
+
+
+def _unwrapped(module: nn.Module) -> tuple[nn.Module, DistributedDataParallel | None]:
+    """The module inside a DistributedDataParallel, compiled or not, and that."""
+    inner = getattr(module, "_orig_mod", module)
+    if isinstance(inner, DistributedDataParallel):
+        return inner.module, inner
+    return module, None
+
+
+def _owner(detector: Detector) -> nn.Module | None:
+    """The module whose bound method or partial this is; None if that cannot be said."""
+    if inspect.ismethod(detector):
+        return detector.__self__ if isinstance(detector.__self__, nn.Module) else None
+    if not isinstance(detector, functools.partial):
+        return None
+    if isinstance(detector.func, nn.Module):
+        return detector.func
+    if inspect.ismethod(detector.func):
+        return _owner(detector.func)
+    given = [*detector.args, *detector.keywords.values()]
+    modules = {id(each): each for each in given if isinstance(each, nn.Module)}
+    return next(iter(modules.values())) if len(modules) == 1 else None
+
+
+def _warn_once(detector: Detector) -> None:
+    known: Any = detector.__self__ if inspect.ismethod(detector) else detector
+    try:
+        weakref.ref(known)
+    except TypeError:
+        known = type(known)
+    if known in _WARNED:
+        return
+    _WARNED.add(known)
+    msg = (
+        f"the detector is {describe(detector)}, of which nothing is known: it runs in a mode that "
+        "is exact for everything, and what it holds, such as BatchNorm's running statistics, may "
+        "move. Pass the network itself, and how it is called as `forward=lambda net, x: ...`."
+    )
+    warnings.warn(msg, UserWarning, stacklevel=4)
 
 
 def batch_norms(modules: list[nn.Module]) -> list[_BatchNorm]:
-    """Those of the modules that are BatchNorm, SyncBatchNorm included."""
-    return [module for module in modules if isinstance(module, _BatchNorm)]
+    """Those of the modules that are BatchNorm, SyncBatchNorm and scripted ones included."""
+    return [module for module in modules if _is_batch_norm(module)]  # pyright: ignore[reportReturnType]
+
+
+def _is_batch_norm(module: nn.Module) -> bool:
+    if isinstance(module, torch.jit.ScriptModule):
+        return getattr(module, "original_name", None) in _BATCH_NORMS
+    return isinstance(module, _BatchNorm)
 
 
 def sharded(modules: list[nn.Module]) -> bool:
@@ -96,28 +190,35 @@ def sharded(modules: list[nn.Module]) -> bool:
 
 
 @contextlib.contextmanager
-def borrowed(detector: Detector, *, keep_buffers: bool = False) -> Iterator[list[nn.Module]]:
+def borrowed(
+    detector: Detector, *, keep_buffers: bool = False, stand_in: bool = False
+) -> Iterator[list[nn.Module]]:
     """Use a detector and leave its parameters, buffers and modes as they are.
 
     Args:
-        detector: Any callable.
+        detector: As for `as_borrowed`.
         keep_buffers: True gives it what was written to its buffers, so that BatchNorm's running
             statistics move as in any training step; not after an exception.
+        stand_in: Under DDP, let other leaves stand in for the parameters, so that a backward does
+            not meet DDP's hooks; see `advaug.step.delivery`.
 
     Yields:
         The detector's modules.
     """
-    modules = modules_of(detector)
+    loan = as_borrowed(detector)
+    modules = loan.modules
     modes = [module.training for module in modules]
-    parameters = [dict(module._parameters) for module in modules]
-    buffers = [dict(module._buffers) for module in modules]
-    copies: dict[int, torch.Tensor] = {}  # a buffer that two modules share stays shared
+    parameters = [dict(module._parameters.items()) for module in modules]
+    buffers = [dict(module._buffers.items()) for module in modules]
+    copies: dict[int, Tensor] = {}  # a buffer that two modules share stays shared
     try:
         for module, own in zip(modules, buffers, strict=True):
             for name, buffer in own.items():
                 if buffer is not None:
                     copy = copies.setdefault(id(buffer), buffer.detach().clone())
                     module._buffers[name] = copy
+        if stand_in and loan.ddp is not None:
+            loan.stand_ins = _stand_ins(modules, parameters)
         yield modules
         if keep_buffers:
             _hand_over(modules, buffers, copies)
@@ -125,17 +226,51 @@ def borrowed(detector: Detector, *, keep_buffers: bool = False) -> Iterator[list
         for module, mode in zip(modules, modes, strict=True):
             module.training = mode
         if not sharded(modules):  # FSDP2 puts whole weights and shards in place by itself
-            for module, own in zip(modules, parameters, strict=True):
-                module._parameters.update(own)
-        for module, own in zip(modules, buffers, strict=True):
-            module._buffers.update(own)
+            _put_back(modules, parameters, "_parameters")
+        _put_back(modules, buffers, "_buffers")
+
+
+def _put_back(modules: list[nn.Module], held: list[dict[str, Any]], kind: str) -> None:
+    """Restore the very objects, one by one: a scripted module's dicts cannot do more."""
+    for module, own in zip(modules, held, strict=True):
+        current = getattr(module, kind)
+        for name, tensor in own.items():
+            if current[name] is not tensor:
+                current[name] = tensor
+        if kind == "_parameters" and isinstance(module, nn.RNNBase):
+            _refresh(module)
+
+
+def _stand_ins(
+    modules: list[nn.Module], parameters: list[dict[str, nn.Parameter | None]]
+) -> list[tuple[nn.Parameter, nn.Parameter]]:
+    """Put a leaf with the same memory in the place of each parameter; one for one that is shared.
+
+    Returns:
+        Pairs of a parameter and its stand-in.
+    """
+    pairs: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}
+    for module, own in zip(modules, parameters, strict=True):
+        for name, parameter in own.items():
+            if parameter is not None:
+                twin = nn.Parameter(parameter.detach(), parameter.requires_grad)
+                _, twin = pairs.setdefault(id(parameter), (parameter, twin))
+                module._parameters[name] = twin
+        if isinstance(module, nn.RNNBase):
+            _refresh(module)
+    return list(pairs.values())
+
+
+def _refresh(module: nn.RNNBase) -> None:
+    """A recurrent layer keeps a list of its weights beside the dict."""
+    module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
 
 
 @torch.no_grad()
 def _hand_over(
     modules: list[nn.Module],
-    buffers: list[dict[str, torch.Tensor | None]],
-    copies: dict[int, torch.Tensor],
+    buffers: list[dict[str, Tensor | None]],
+    copies: dict[int, Tensor],
 ) -> None:
     """Write to the own buffers what the loan has written to their copies."""
     for module, own in zip(modules, buffers, strict=True):
@@ -146,54 +281,3 @@ def _hand_over(
             else:
                 # As BatchNorm writes: a graph that has saved the buffer is not told.
                 buffer.data.copy_(held)
-
-
-@contextlib.contextmanager
-def private_randomness(generator: torch.Generator, device: torch.device) -> Iterator[None]:
-    """Draw everything random inside from `generator`, and leave the global random states alone.
-
-    That is PyTorch's, NumPy's and Python's: a detector or a transform may use any of them.
-
-    After an exception the generator, too, is as it was. While a CUDA graph is captured nothing is
-    drawn, and nothing is done: who replays it does so in here.
-
-    Args:
-        generator: A generator of ours, on the CPU: its state alone decides what is drawn inside.
-        device: Where the random numbers are drawn.
-    """
-    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
-        yield
-        return
-    before = generator.get_state()
-    # The processes of a run share the generator's state and differ in what they draw.
-    seed = (int(torch.randint(2**62, (), generator=generator)) + rank() * RANK_STRIDE) % 2**63
-    accelerator = _accelerator_generator(device)
-    saved = torch.default_generator.get_state()
-    saved_numpy, saved_python = np.random.get_state(), random.getstate()  # noqa: NPY002 # the global one
-    saved_there = accelerator.get_state() if accelerator is not None else None
-    try:
-        # Not `torch.manual_seed`, which would reach every device.
-        torch.default_generator.manual_seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002 # as above
-        random.seed(seed)
-        if accelerator is not None:
-            accelerator.manual_seed(seed)
-        yield
-    except BaseException:
-        generator.set_state(before)
-        raise
-    finally:
-        torch.default_generator.set_state(saved)
-        np.random.set_state(saved_numpy)  # noqa: NPY002 # as above
-        random.setstate(saved_python)
-        if accelerator is not None and saved_there is not None:
-            accelerator.set_state(saved_there)
-
-
-def _accelerator_generator(device: torch.device) -> torch.Generator | None:
-    if device.type == "cuda":
-        index = torch.cuda.current_device() if device.index is None else device.index
-        return torch.cuda.default_generators[index]
-    if device.type == "mps":
-        return torch.mps._get_default_mps_generator()
-    return None

@@ -13,54 +13,86 @@ defence wants w_i ∂e_i/∂θ, the attacker -1/(e_i + λ)² ∂e_i/∂I_adv. So
 brings to I_adv is the attacker's gradient up to one factor a sample.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from advaug.step.batch_norm import BatchNormPolicy
-from advaug.step.loan import Detector, batch_norms, modules_of
+from advaug.step.loan import Loan, batch_norms
+from advaug.step.recompute import recomputes
 
-__all__ = ["Mode", "choose_mode"]
+__all__ = ["APART", "IN_DOUBT", "MIXED", "Mode", "choose_mode"]
 
 Mode = Literal["alternating", "shared", "fused"]
+APART, IN_DOUBT, MIXED = 0, 1, 2  # samples; of several processes the worst counts
 
 
 def choose_mode(
     wanted: Mode | Literal["auto"],
-    detector: Detector,
+    loan: Loan,
     policy: BatchNormPolicy,
     *,
     transformed: bool,
+    mixes: Callable[[], int],
 ) -> Mode:
     """The cheapest mode that is exact, or the one that is wanted.
 
     Args:
         wanted: A mode, or `"auto"`.
-        detector: As the adversary gets it.
+        loan: The detector.
         policy: What BatchNorm does with adversarial pictures.
         transformed: Whether the detector defends on other pictures than it is attacked on.
+        mixes: Runs the detector to see whether a sample depends on its neighbours, only where
+            nothing else decides: `APART`, `IN_DOUBT` or `MIXED`. Doubt is enough against fused,
+            unless it is wanted.
 
     Raises:
-        ValueError: If fused is wanted and samples mix.
+        ValueError: If fused is wanted and not exact.
     """
     if wanted in ("alternating", "shared"):
         return wanted
-    modules = modules_of(detector)
-    mixer = _mixer(modules, policy)
-    if wanted == "fused":
-        if mixer is not None:
-            msg = (
-                "`mode='fused'` needs a detector in which the samples of a batch do not mix, but "
-                f"its {type(mixer).__name__} normalises with batch statistics under "
-                f"`batch_norm={policy!r}`. Use `batch_norm='running'`, or `mode='shared'`."
-            )
-            raise ValueError(msg)
-        return "fused"
-    if transformed:
+    if wanted == "auto" and transformed:
         return "alternating"
-    # Of a callable that hides its modules nothing is known.
-    return "fused" if modules and mixer is None else "shared"
+    obstacle = _obstacle(loan, policy, mixes, limit=APART if wanted == "auto" else IN_DOUBT)
+    if obstacle is None:
+        return "fused"
+    if wanted == "auto":
+        return "shared"
+    msg = (
+        "`mode='fused'` needs a detector in which the samples of a batch do not mix, but "
+        f"{obstacle}, or `mode='shared'`."
+    )
+    raise ValueError(msg)
+
+
+def _obstacle(
+    loan: Loan, policy: BatchNormPolicy, mixes: Callable[[], int], *, limit: int
+) -> str | None:
+    """Why mode fused is not exact, and what to do, for its error message."""
+    if loan.module is None:
+        return (
+            "nothing is known of one that is not an nn.Module. Pass the network itself, with "
+            "`forward=lambda net, x: ...`"
+        )
+    mixer = _mixer(loan.modules, policy)
+    if mixer is not None:
+        return (
+            f"its {type(mixer).__name__} normalises with batch statistics under "
+            f"`batch_norm={policy!r}`. Use `batch_norm='running'`"
+        )
+    if mixes() > limit:
+        return (
+            "an output of this one changes with its neighbours in the batch. Use a "
+            "normalisation of each sample by itself, such as GroupNorm"
+        )
+    if recomputes(loan.module):
+        return (
+            "this one checkpoints its activations, for which gradients are taken in the call. "
+            "Turn that off"
+        )
+    return None
 
 
 def _mixer(modules: list[nn.Module], policy: BatchNormPolicy) -> _BatchNorm | None:

@@ -7,19 +7,27 @@ from torch import Tensor
 
 from advaug import functional as saat
 from advaug.base.checks import check_error, check_images, check_target_tensors, check_values
-from advaug.base.precision import widen
-from advaug.base.shapes import first_part
+from advaug.base.precision import widen, without_graph
+from advaug.base.shapes import copied, first_part
 from advaug.step.batch_norm import BatchNorms
+from advaug.step.beside import Beside, relaxation_findings
 from advaug.step.learner import AdversarialBatch, Facts, Learner, Seen
 from advaug.step.learning import Due, Verdict, pull_of
 from advaug.step.lesson import weighted_mean
-from advaug.step.loan import Detector, private_randomness, unwrapped
+from advaug.step.loan import Detector, Forward, Loan, as_borrowed
 from advaug.step.modes import Mode, choose_mode
+from advaug.step.neighbours import Neighbours
+from advaug.step.randomness import private_randomness
 from advaug.step.scene import Scene, draw
 from advaug.step.stepping import overflowed
-from advaug.tasks import LandmarkTask
+from advaug.tasks import LandmarkTask, structure_of
 
 __all__ = ["PaperCall"]
+
+INFERENCE = (
+    "the adversary must be called outside of `torch.inference_mode()` to learn, but it is on. For "
+    "adversarial pictures only, use `adversary.attack(..., update=False)`."
+)
 
 
 class PaperCall(Learner):
@@ -30,6 +38,7 @@ class PaperCall(Learner):
         channels: Of the pictures.
         loss_weight: Scale of the loss of Eq. 8.
         batch_norms: The BatchNorm policy of the loan.
+        beside: The scale of that loss, for callers who pass their own.
         chosen_mode: How the last call ran; None before the first.
     """
 
@@ -37,15 +46,31 @@ class PaperCall(Learner):
     channels: int
     loss_weight: float
     batch_norms: BatchNorms
+    beside: Beside
     chosen_mode: Mode | None = None
+    _neighbours: Neighbours
 
-    def forward(self, detector: Detector, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
+    def forward(
+        self,
+        detector: Detector,
+        images: Tensor,
+        target: Any,  # noqa: ANN401 # the task's
+        *,
+        forward: Forward | None = None,
+        beside: Tensor | None = None,
+    ) -> Tensor:
         """One step of the paper: attack, learn, and give the loss of Eq. 8.
 
         Args:
-            detector: Any callable from pictures to what the task understands.
+            detector: An nn.Module that gives what the task understands; see
+                `advaug.step.loan.as_borrowed` for what else can be passed.
             images: `(B, C, H, W)`, as the detector takes them.
             target: What the task takes.
+            forward: How the detector is called, if not as `detector(images)`: from the module and
+                the pictures to its output.
+            beside: The caller's own loss on these pictures, a scalar. The loss is then brought to
+                its scale, by their running ratio; see `advaug.step.beside`. Pass it in every call
+                or in none.
 
         Returns:
             Scalar, the mean of β times the error on the adversarial pictures, to be added to the
@@ -62,31 +87,44 @@ class PaperCall(Learner):
                 "adversarial pictures only, use `adversary.attack(..., update=False)`."
             )
             raise ValueError(msg)
-        self._needs_task()
+        task, loan = self._needs_task(), as_borrowed(detector, forward)
+        check_images(images, self.reference, self.channels)
+        check_target_tensors(target, images)
+        measured = None
+        if beside is not None:
+            whole = target
+            measured = self.beside.measure(beside, loan, images, lambda o: task.error(o, whole))
+        images, target = first_part(images, target, self.schedule.share or 1.0)
         self.chosen_mode = choose_mode(
             self.schedule.mode,
-            detector,
+            loan,
             self.batch_norms.policy,
             transformed=self.view.transform is not None,
+            mixes=lambda: self._neighbours.found(
+                loan, self.batch_norms, images, lambda given: task.error(loan(given), target)
+            ),
         )
-        images, target = first_part(images, target, self.schedule.share or 1.0)
         if self.chosen_mode == "alternating":
-            return self._step_in_two_passes(detector, images, target)
-        return self._step_in_one_pass(detector, images, target)
+            loss = self._step_in_two_passes(loan, images, target)
+        else:
+            loss = self._step_in_one_pass(loan, images, target)
+        loss = self.batch_norms.settled(loan, loss)
+        return loss if beside is None else self.beside.scaled(loss, beside, measured)
 
-    def _step_in_two_passes(self, detector: Detector, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
+    def _step_in_two_passes(self, loan: Loan, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
         """The paper's order: the detector sees I_adv for the attack, and again for the defence."""
-        attack = self.attack(detector, images, target)
+        attack = self.attack(loan, images, target)
         with private_randomness(self._generator, images.device):
             adversarial = attack.images
             if self.view.transform is not None:
-                adversarial, target = self.view.transform(self.pixels.to_unit(adversarial), target)
+                unit = self.pixels.to_unit(adversarial).clone()
+                adversarial, target = self.view.transform(unit, copied(target))
                 adversarial = self.pixels.from_unit(adversarial)
-            with self.batch_norms.defence(detector):
-                error = self._needs_task().error(unwrapped(detector)(adversarial), target)
+            with self.batch_norms.defence(loan):
+                error = self._needs_task().error(loan(adversarial), target)
         return self.loss_weight * (attack.beta * error).mean()  # Eq. 8
 
-    def _step_in_one_pass(self, detector: Detector, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
+    def _step_in_one_pass(self, loan: Loan, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
         """The detector sees I_adv once, for attack and defence; see `advaug.step.modes`."""
         seen = self._look(images, target)
         due = self._start()
@@ -94,10 +132,11 @@ class PaperCall(Learner):
         with private_randomness(self._generator, images.device):
             scene = self._draw(seen, due)
             lesson = self.wait_for(scene) if fused else None
-            with self.batch_norms.defence(detector):
-                error = self._error(detector, scene.shown, images.dtype, target)
-                push = None
-                if due.attacker and not fused:
+            with self.batch_norms.defence(loan):
+                error = self._error(loan, scene.shown, images.dtype, target)
+            push = None
+            if due.attacker and not fused:
+                with self.batch_norms.feedback(loan):  # as in `attack`
                     push = self._push(scene, error, keep_graph=True)
             verdict = self.judge(scene, due)
         weights = self.loss_weight * self.trust(verdict.similarity)
@@ -107,13 +146,12 @@ class PaperCall(Learner):
             return (weights * error).mean()  # Eq. 8
         facts = Facts(error.detach())
         lesson.teach = self.teacher(
-            scene, verdict, due, facts=lambda: facts, lost=lambda: overflowed(detector)
+            scene, verdict, due, facts=lambda: facts, lost=lambda: overflowed(loan)
         )
         lesson.follow(error, self.objective.relaxation)
         self._pending = lesson
         return weighted_mean(error, weights, self.loss_weight or 1.0, lesson)  # Eq. 8
 
-    @torch.enable_grad()
     def attack(
         self,
         detector: Detector,
@@ -121,14 +159,18 @@ class PaperCall(Learner):
         target: Any,  # noqa: ANN401 # the task's
         *,
         update: bool = True,
+        forward: Forward | None = None,
     ) -> AdversarialBatch:
         """Draw adversarial pictures where the detector is weak, and learn from its answer.
 
         Args:
-            detector: Any callable from pictures to what the task understands.
+            detector: As in the call.
             images: `(B, C, H, W)`, as the detector takes them.
             target: What the task takes.
-            update: False leaves attacker and discriminator as they are.
+            update: False leaves attacker and discriminator as they are, and the generator that
+                training draws from. It needs no gradients: it may run under `no_grad` and
+                `inference_mode`, and on a frozen detector.
+            forward: As in the call.
 
         Returns:
             The adversarial pictures and everything about them, detached.
@@ -136,22 +178,35 @@ class PaperCall(Learner):
         Raises:
             ValueError, TypeError: As the call itself.
         """
+        loan = as_borrowed(detector, forward)
+        if update and torch.is_inference_mode_enabled():
+            raise ValueError(INFERENCE)
         seen = self._look(images, target)
         due = self._start() if update else Due(attacker=False, discriminator=False)
-        with private_randomness(self._generator, images.device):
+        # A look draws what the next step will draw, and leaves it to that step.
+        generator = self._generator if update else self._generator.clone_state()
+        graphs = torch.enable_grad() if update else without_graph(images.device)
+        with graphs, private_randomness(generator, images.device):
             scene = self._draw(seen, due)
             error, push = torch.full_like(images[:, 0, 0, 0], torch.nan), None
             if due.attacker or not update:
                 # The gradient is taken while the detector is on loan: one that checkpoints its
                 # activations computes again in the backward.
-                with self.batch_norms.feedback(detector):
-                    error = self._error(detector, scene.shown, images.dtype, target)
+                with self.batch_norms.feedback(loan, keep_new=update):
+                    error = self._error(loan, scene.shown, images.dtype, target)
                     push = self._push(scene, error) if due.attacker else None
             verdict = self.judge(scene, due, update=update)
         if update:
             self._calls += 1
             self._learn(scene, verdict, error.detach(), push, due)
         return self.parts(scene, verdict, error.detach(), images)
+
+    def scale_findings(self) -> list[str]:
+        """Whether the loss or λ is out of scale, in words; waits for the device."""
+        if self.chosen_mode is None:
+            return []
+        error = self.running_means.known("error")
+        return self.beside.findings() + relaxation_findings(self.objective.relaxation, error)
 
     def _needs_task(self) -> LandmarkTask:
         if self.task is None:
@@ -169,8 +224,8 @@ class PaperCall(Learner):
         check_target_tensors(target, images)
         size = (images.shape[-2], images.shape[-1])
         with torch.no_grad():
-            clean = widen(self.pixels.to_unit(images.detach()))
-            structure = saat.structure_map(task.landmark_heatmaps(target, size))
+            clean = widen(self.pixels.to_unit(images.detach().clone()))
+            structure = structure_of(task, target, size)
             if self.reads(images.device):
                 check_values(clean, structure, saat.SEMANTIC_THRESHOLD)
             return Seen(clean, structure, saat.semantic_mask(structure))
@@ -183,9 +238,9 @@ class PaperCall(Learner):
         guide = seen.structure if self.structure is True else None
         return draw(self.attacker, self.view, *seen, guide=guide, learning=due.attacker)
 
-    def _error(self, detector: Detector, shown: Tensor, dtype: torch.dtype, target: Any) -> Tensor:  # noqa: ANN401 # the task's
+    def _error(self, loan: Loan, shown: Tensor, dtype: torch.dtype, target: Any) -> Tensor:  # noqa: ANN401 # the task's
         """Error e of the detector, `(B,)`, with its graph."""
-        output = unwrapped(detector)(self.pixels.from_unit(shown).to(dtype))
+        output = loan(self.pixels.from_unit(shown).to(dtype))
         error = self._needs_task().error(output, target)
         check_error(error, len(shown), read=self.reads(shown.device))
         return error

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from advaug.step.loan import Detector, modules_of, sharded
+from advaug.step.loan import Loan, sharded
 
 __all__ = ["Stepper", "overflowed"]
 
@@ -71,15 +71,14 @@ class Stepper:
             self._scaler = scaler
 
 
-def overflowed(detector: Detector) -> Tensor | bool:
-    """Whether a gradient of the detector's weights is not finite, without waiting for the device.
+def overflowed(loan: Loan) -> Tensor | bool:
+    """Whether a gradient of a detector's weights is not finite, without waiting for the device.
 
     Shards are not looked at: they are complete only after the backward.
     """
-    modules = modules_of(detector)
-    if sharded(modules):
+    if loan.module is None or sharded(loan.modules):
         return False
-    weights = [weight for module in modules for weight in module.parameters(recurse=False)]
+    weights = [*loan.module.parameters(), *(twin for _, twin in loan.stand_ins)]
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     return get_total_norm(gradients).isfinite().logical_not() if gradients else False
 

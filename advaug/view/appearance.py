@@ -22,7 +22,7 @@ class RandomAppearance(nn.Module):
     random erasing (Z. Zhong et al., AAAI 2020), because an attacker that paints on a picture hides
     little of it. Where we differ: the rectangle is tilted, and is filled with one softly shaded
     colour as often as with noise, as real things in front of a face are. Pixels do not move, so
-    landmarks hold. Nothing is clamped, as the adversarial pictures are not.
+    landmarks hold.
 
     Args:
         cover: Smallest and largest side of the rectangle that hides a part of every sample, as a
@@ -33,6 +33,9 @@ class RandomAppearance(nn.Module):
         shade: How much of the light the darkest side shade removes, in `[0, 1]`.
         blur: Largest standard deviation of the Gaussian blur, as a fraction of the picture's side.
         noise: Largest standard deviation of the Gaussian noise.
+        clamp: Whether what comes out is a picture in `[0, 1]`, as a camera gives it and as
+            everything in this library takes it. False for the adversary's own use between attacker
+            and detector, where a pixel that is clamped would teach the attacker nothing.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -52,6 +55,7 @@ class RandomAppearance(nn.Module):
         shade: float = 0.9,
         blur: float = 0.025,
         noise: float = 0.12,
+        clamp: bool = True,
     ) -> None:
         super().__init__()
         for name, value in {"probability": probability, "shade": shade}.items():
@@ -79,6 +83,7 @@ class RandomAppearance(nn.Module):
         self.shade = shade
         self.blur = blur
         self.noise = noise
+        self.clamp = clamp
 
     @full_precision
     def forward(self, images: Tensor) -> Tensor:
@@ -94,7 +99,8 @@ class RandomAppearance(nn.Module):
         images = mean + (images - mean) * self._draw(images, *self.contrast, neutral=1.0)
         low, high = map(math.log, self.exposure)
         images = images * self._draw(images, low, high, neutral=0.0).exp()
-        return images * self._light_from_a_side(images)
+        images = images * self._light_from_a_side(images)
+        return images.clamp(0, 1) if self.clamp else images
 
     def _draw(self, images: Tensor, low: float, high: float, *, neutral: float) -> Tensor:
         """A value for each sample, `(B, 1, 1, 1)`; the neutral one where nothing happens."""
@@ -182,7 +188,7 @@ def seen_as(appearance: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     Raises:
         ShapeError: If the appearance changes their shape.
     """
-    seen = appearance(images)
+    seen = appearance(images.clone())  # its own: it may work in place
     if seen.shape != images.shape:
         msg = (
             f"`appearance` must give pictures {tuple(images.shape)}, as it gets them, but gave "

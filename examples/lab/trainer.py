@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
@@ -18,6 +19,7 @@ from tqdm.auto import tqdm
 from advaug.augment import HandcraftedAugmentation
 from advaug.base.files import whole_file
 from advaug.report import StepReport
+from advaug.step.batch_norm import BatchNorms
 from advaug.training.loading import Batch, TrainingPictures
 from lab.checkpoints import load_checkpoint, save_checkpoint
 from lab.codecs import Codec
@@ -36,7 +38,8 @@ class TrainingConfig:
 
     Attributes:
         steps: Optimizer steps.
-        batch_size: Pictures a step and process.
+        batch_size: Pictures a batch and process. A step takes one batch, or as many as the
+            accelerator accumulates.
         learning_rate: Of Adam, at the start.
         decay: The paper's schedule: all rates, the adversary's too, fall by this factor every
             25,000 steps. None for a cosine of the detector's to zero, which suits short runs.
@@ -111,12 +114,15 @@ class Trainer:
         self.adversary = adversary if adversary is None else adversary.to(accelerator.device)
         self.adversary_sees = adversary_sees
         optimizer = Adam(detector.parameters(), lr=config.learning_rate)
+        self.detector, self.optimizer = accelerator.prepare(detector, optimizer)
         self.schedulers = [_schedule(optimizer, config)]
         if adversary is not None and config.decay is not None:
+            norms = getattr(adversary, "batch_norms", None)
+            if isinstance(norms, BatchNorms):
+                norms.prepare(self.detector)  # a second set's optimizer decays, too
             held = [value for module in adversary.modules() for value in vars(module).values()]
             theirs = [value for value in held if isinstance(value, Optimizer)]
             self.schedulers += [_schedule(each, config) for each in theirs]
-        self.detector, self.optimizer = accelerator.prepare(detector, optimizer)
         self.progress = _Progress()
         self.resumed_at = 0
 
@@ -155,20 +161,27 @@ class Trainer:
         Returns:
             The loss, on the device. Nothing waits for it.
         """
+        count = self.accelerator.gradient_accumulation_steps
+        losses = [self._learn(step * count + part) for part in range(count)]
+        for scheduler in self.schedulers:
+            scheduler.step()
+        return torch.stack(losses).mean()
+
+    def _learn(self, number: int) -> Tensor:
+        """Learn from one batch; the optimizer steps with the last one of a step."""
         batch = self.data.batch(
-            step,
+            number,
             self.config.batch_size,
             seed=self.config.seed,
             process=self.accelerator.process_index,
             processes=self.accelerator.num_processes,
         )
-        with self.accelerator.autocast():
-            loss = self._loss_in_batch(batch) if self._in_batch else self._loss_beside(batch)
-        self.accelerator.backward(loss)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        for scheduler in self.schedulers:
-            scheduler.step()
+        with self.accelerator.accumulate(self.detector):
+            with self.accelerator.autocast():
+                loss = self._loss_in_batch(batch) if self._in_batch else self._loss_beside(batch)
+            self.accelerator.backward(loss)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
         return loss.detach()
 
     @property

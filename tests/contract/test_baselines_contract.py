@@ -181,7 +181,9 @@ HALFWAY = [
 def test_after_an_exception(name, culprit, at, batch_norm):
     task, images, target = task_and_batch("heatmap")
     net, defence = HeatmapToy(), DEFENCES[name](task, batch_norm=batch_norm)
-    detector = Stop(net, at) if culprit == "detector" else net
+    options = {}
+    if culprit == "detector":
+        options["forward"] = Stop(lambda net, images: net(images), at)
     if culprit == "measure" and name in ("virtual", "stability"):
         defence.distance = Stop(defence.distance, at)
     elif culprit == "measure":
@@ -189,7 +191,7 @@ def test_after_an_exception(name, culprit, at, batch_norm):
     preset_gradients(net)
     before, state = owned(net), snapshot(defence.state_dict())
     with pytest.raises(HalfwayError):
-        defence(detector, images, target)
+        defence(net, images, target, **options)
     assert_untouched(net, before)
     after = defence.state_dict()
     assert torch.equal(after["_extra_state"]["generator"], state["_extra_state"]["generator"])

@@ -48,7 +48,7 @@ def test_an_exception_leaves_the_detector_as_it_was(name, culprit):
     adversary = tiny_adversary(task)
     given = detector
     if culprit == "detector":
-        given = Stop(detector, 1)
+        detector.forward = Stop(detector.forward, 1)
     else:
         adversary.task = copy.copy(task)
         adversary.task.error = Stop(task.error, 1)

@@ -1,5 +1,6 @@
 """Two processes: one attacker and one discriminator, different pictures, different noise."""
 
+import contextlib
 import copy
 import functools
 
@@ -58,6 +59,9 @@ def process(rank, folder):
     ends["sharded"] = {mode: shard(rank, mode) for mode in MODES}
     ends["mean"] = average([torch.tensor([1.0 + rank]), torch.full((2, 3), 10.0 * rank)])
     ends["empty"] = meet_an_empty_batch(rank)
+    ends["backwards"] = {mode: two_backwards(rank, mode) for mode in MODES}
+    ends["skipping"] = {mode: skip_at_random(rank, mode) for mode in MODES}
+    ends["statistics"] = meet_batch_statistics(rank)
     refuse_a_second_set_for_shards(rank)
     torch.save(ends, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
@@ -147,6 +151,70 @@ def shard(rank, mode):
         whole = [p.full_tensor() if sharding else p for p in net.parameters()]
         ends.append([flat(whole), flat(adversary.parameters())])
     return ends
+
+
+def two_backwards(rank, mode, *, steps=10):
+    """The clean loss backward, then the adversary's: the usual way to save memory."""
+    torch.manual_seed(rank)
+    net = PlainToy(nn.GroupNorm(2, 8))
+    detector, adversary = DistributedDataParallel(net), tiny_adversary(mode=mode)
+    optimizer = torch.optim.SGD(detector.parameters(), lr=1e-8)
+    before = flat(net.parameters())
+    for step in range(steps):
+        images, heatmaps = heatmap_batch(seed=100 * rank + step)
+        optimizer.zero_grad()
+        HeatmapTask().error(detector(images), heatmaps).mean().backward()
+        clean = flat(p.grad for p in net.parameters())
+        adversary(detector, images, heatmaps).backward()
+        both = flat(p.grad for p in net.parameters())
+        optimizer.step()
+    moved = (flat(net.parameters()) - before).abs().max()
+    weights = torch.cat([flat(net.parameters()), flat(adversary.parameters())])
+    return {"weights": weights, "clean": clean, "both": both, "moved": moved}
+
+
+class Skipping(PlainToy):
+    """Leaves out a branch at random, which DDP has to find out."""
+
+    def __init__(self):
+        super().__init__(nn.GroupNorm(2, 8))
+        self.branch = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, images):
+        features = self.body(images)
+        if torch.rand(()) < 0.5:
+            features = features + self.branch(features)
+        return self.head(features)
+
+
+def skip_at_random(rank, mode):
+    """One backward for both losses, with `find_unused_parameters=True`; processes skip apart."""
+    torch.manual_seed(rank)
+    net = Skipping()
+    detector = DistributedDataParallel(net, find_unused_parameters=True)
+    adversary = tiny_adversary(mode=mode)
+    optimizer = torch.optim.SGD(detector.parameters(), lr=1e-6)
+    for step in range(STEPS):
+        train_step(detector, adversary, optimizer, *heatmap_batch(seed=100 * rank + step))
+    return torch.cat([flat(net.parameters()), flat(adversary.parameters())])
+
+
+def meet_batch_statistics(rank):
+    """Mode auto with statistics over all processes, and by hand: the processes agree on it."""
+    modes = []
+    for norm in (nn.SyncBatchNorm(8), FunctionalNorm(), nn.GroupNorm(2, 8)):
+        torch.manual_seed(0)
+        detector, adversary = PlainToy(norm), tiny_adversary()
+        # PyTorch refuses SyncBatchNorm over several processes on a CPU: after the mode is chosen.
+        with contextlib.suppress(ValueError):
+            adversary(detector, *heatmap_batch(2 + rank, seed=rank)).backward()
+        modes.append(adversary.chosen_mode)
+    return modes
+
+
+class FunctionalNorm(nn.Module):
+    def forward(self, images):
+        return nn.functional.batch_norm(images, None, None, training=True)
 
 
 def refuse_a_second_set_for_shards(rank):
@@ -250,6 +318,25 @@ def test_a_sharded_detector_trains_as_a_whole_one(ends, mode):
         whole, *shards = rank["sharded"][mode]
         for sharded in shards:
             torch.testing.assert_close(sharded, whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_two_backwards_a_step_keep_the_processes_bit_equal(ends, mode):
+    one, other = (rank["backwards"][mode] for rank in ends)
+    for name in ("weights", "clean", "both"):
+        assert torch.equal(one[name], other[name])
+    assert not torch.equal(one["clean"], one["both"])
+    assert one["moved"] > 1e-5
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_branches_that_are_skipped_at_random_work_with_find_unused_parameters(ends, mode):
+    one, other = (rank["skipping"][mode] for rank in ends)
+    assert torch.equal(one, other)
+
+
+def test_the_processes_agree_on_the_mode(ends):
+    assert [rank["statistics"] for rank in ends] == [["shared", "shared", "fused"]] * WORLD
 
 
 def test_a_process_without_pictures_is_told_so_and_its_neighbour_does_not_wait(ends):

@@ -215,11 +215,17 @@ def test_several_steps_end_where_alternating_ends(double, mode, name, options):
     assert_close(ours, theirs, tolerance=1e-9, floor=1e-9)
 
 
+def trust(adversary):
+    """Leave out the passes in which it is tried whether samples mix: what a step costs is asked."""
+    adversary._neighbours.found = lambda *_: False
+
+
 def test_in_a_fused_step_the_detector_and_the_discriminator_see_the_pictures_once():
     _, detector = detector_of("heatmap")
     calls = []
     detector.register_forward_hook(lambda *_: calls.append("detector"))
     adversary = tiny_adversary(mode="fused")
+    trust(adversary)
     adversary.attacker.register_forward_hook(lambda *_: calls.append("attacker"))
     adversary.discriminator.register_forward_hook(lambda *_: calls.append("discriminator"))
     adversary(detector, *heatmap_batch()).backward()
@@ -268,7 +274,8 @@ def test_auto_does_not_trust_a_callable_that_hides_its_modules():
         def __call__(self, images):
             return hidden["net"](images)
 
-    assert chosen(Opaque()) == "shared"
+    with pytest.warns(UserWarning, match="forward="):
+        assert chosen(Opaque()) == "shared"
 
 
 @pytest.mark.parametrize("policy", ["isolated", "shared", "split"])
@@ -355,7 +362,7 @@ def test_a_backward_under_no_grad_teaches_as_any_other():
 
 
 @pytest.mark.parametrize("optimizer", [None, functools.partial(torch.optim.SGD, lr=0.1)])
-@pytest.mark.parametrize("broken", [float("inf"), float("nan"), 0.0])
+@pytest.mark.parametrize("broken", [float("inf"), float("nan")])
 def test_a_backward_that_overflows_moves_neither_attacker_nor_discriminator(optimizer, broken):
     _, detector = detector_of("heatmap")
     adversary = tiny_adversary(mode="fused", optimizer=optimizer)
@@ -434,6 +441,7 @@ def test_no_graph_of_a_fused_step_is_kept_after_its_backward():
 def test_who_is_not_due_does_not_learn_and_costs_no_pass(mode):
     _, detector = detector_of("heatmap")
     adversary = tiny_adversary(mode=mode, attacker_every=3, discriminator_every=2)
+    trust(adversary)
     passes = []
     detector.register_forward_hook(lambda *_: passes.append("detector"))
     adversary.discriminator.register_forward_hook(lambda *_: passes.append("discriminator"))
@@ -467,7 +475,9 @@ def test_a_fraction_of_the_batch_gets_twins():
     images, heatmaps = heatmap_batch(5)
     visible = torch.ones(5, MARKS, dtype=torch.bool)
     for target in (heatmaps, (heatmaps, visible), [heatmaps, visible]):
-        tiny_adversary(share=0.5)(detector, images, target).backward()
+        adversary = tiny_adversary(share=0.5)
+        trust(adversary)
+        adversary(detector, images, target).backward()
     assert seen == [3, 3, 3]
 
 

@@ -1,0 +1,56 @@
+"""Gradients of the defence under DistributedDataParallel: averaged here, added at the end.
+
+DDP averages what its own forward has announced. The adversary's pass is not announced: in a
+backward of its own DDP would leave its gradients alone, and the processes would drift apart; and
+with `find_unused_parameters=True` a parameter that only this pass uses would be announced twice. So
+stand-ins take the place of the parameters in that pass, DDP's hooks see nothing of it, and when the
+caller's backward is over, and with it DDP's average, ours is added.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Variable
+
+from advaug.base.distributed import average_held
+
+__all__ = ["deliver_after"]
+
+
+def deliver_after(
+    loss: Tensor,
+    stand_ins: Sequence[tuple[nn.Parameter, nn.Parameter]],
+    synchronise: Callable[[], bool],
+) -> None:
+    """Add the gradients of stand-ins to the parameters' after each backward through the loss.
+
+    Args:
+        loss: Whose backward it is.
+        stand_ins: Pairs of a parameter and its stand-in.
+        synchronise: False within DDP's `no_sync()`, where DDP will average the sum later.
+    """
+
+    def add() -> None:
+        found = [twin.grad for _, twin in stand_ins]
+        if synchronise():
+            found = average_held(found, [parameter for parameter, _ in stand_ins])
+        for (parameter, twin), gradient in zip(stand_ins, found, strict=True):
+            twin.grad = None
+            if gradient is not None:
+                _add(parameter, gradient)
+
+    def at_the_end(_: Tensor) -> None:
+        engine = Variable._execution_engine
+        # Callbacks run in their order, DDP's own among them: ours queues itself behind it.
+        engine.queue_callback(lambda: engine.queue_callback(add))
+
+    loss.register_hook(at_the_end)
+
+
+@torch.no_grad()
+def _add(parameter: nn.Parameter, gradient: Tensor) -> None:
+    if parameter.grad is None:
+        parameter.grad = gradient.clone()
+    else:
+        parameter.grad.add_(gradient)

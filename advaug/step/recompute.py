@@ -1,0 +1,161 @@
+"""Detectors that checkpoint their activations: recognised, and taken backward while on loan.
+
+`torch.utils.checkpoint` runs a part of the network again in the backward. In the caller's backward
+that part would meet the caller's own buffers, modes and BatchNorms: running statistics would move,
+and gradients would be those of another network than the forward's. So where a detector does this,
+the gradients of the loss are taken at once, on loan, and handed over in the caller's backward.
+"""
+
+import contextlib
+import sys
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import disable_saved_tensors_hooks
+from torch.utils._pytree import tree_leaves
+
+from advaug.step.randomness import remembered
+
+__all__ = ["keeping_buffers", "recomputes", "taken_at_once", "watched"]
+
+# Whether a detector was seen to compute again; toggling is met by the check of every call.
+_SEEN: "weakref.WeakKeyDictionary[nn.Module, bool]" = weakref.WeakKeyDictionary()
+BEGAN_LATER = (
+    "the detector must checkpoint its activations from its first pass in the adversary on, or not "
+    "at all, but it has begun to later. Call again: it is known now."
+)
+REENTRANT = (
+    "the detector must checkpoint its activations with `use_reentrant=False`, but it does so with "
+    "`use_reentrant=True`, which gives no gradient at the pictures and none at all where they "
+    "require none. Pass `use_reentrant=False` to `torch.utils.checkpoint.checkpoint`."
+)
+
+
+def recomputes(module: nn.Module | None) -> bool:
+    """Whether a detector was seen to compute parts of itself again in the backward."""
+    return module is not None and _SEEN.get(module, False)
+
+
+def watched(module: nn.Module, call: Callable[[Tensor], Any], pictures: Tensor) -> Any:  # noqa: ANN401 # the detector's
+    """Call a detector and see whether it will compute again in the backward; see `_watched`.
+
+    What is compiled in here keeps its buffers, so that mode shared can go backward twice.
+    """
+    with keeping_buffers() if _is_compiled(module) else contextlib.nullcontext():
+        return _watched(module, call, pictures)
+
+
+def keeping_buffers() -> contextlib.AbstractContextManager[Any]:
+    """Compile without giving buffers away to the first backward, and go backward so."""
+    compiler = sys.modules.get("torch._functorch.config")  # where nothing was compiled, nothing is
+    return contextlib.nullcontext() if compiler is None else compiler.patch(donated_buffer=False)
+
+
+def _watched(module: nn.Module, call: Callable[[Tensor], Any], pictures: Tensor) -> Any:  # noqa: ANN401 # the detector's
+    """Call a detector with its own copy of the pictures, and see whether it will compute again.
+
+    Checkpoints work by hooks on saved tensors, so these are forbidden as long as none is known.
+
+    Raises:
+        ValueError: If it checkpoints by the reentrant way, or has begun to checkpoint later.
+    """
+    known = _SEEN.get(module)
+    if known or not torch.is_grad_enabled() or _has_hooks():
+        return call(_own(module, pictures))
+    if known is None:
+        return _met(module, call, pictures)
+    try:
+        with disable_saved_tensors_hooks(BEGAN_LATER):
+            return call(_own(module, pictures))
+    except RuntimeError as error:
+        if BEGAN_LATER not in str(error):
+            raise
+        _SEEN[module] = True
+        raise ValueError(BEGAN_LATER) from error
+
+
+def _met(module: nn.Module, call: Callable[[Tensor], Any], pictures: Tensor) -> Any:  # noqa: ANN401 # the detector's
+    """The first call with a graph: try, and where it checkpoints start anew, as if nothing was."""
+    if not _is_compiled(module) and not pictures.requires_grad:
+        pictures = pictures.detach().requires_grad_()  # else reentrant checkpoints leave no trace
+    put_back = remembered(pictures.device)
+    buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+    try:
+        with disable_saved_tensors_hooks(BEGAN_LATER):
+            output = call(_own(module, pictures))
+    except RuntimeError as error:
+        if BEGAN_LATER not in str(error):
+            raise
+    else:
+        if _is_reentrant(output):
+            raise ValueError(REENTRANT)
+        _SEEN[module] = False
+        return output
+    put_back()
+    with torch.no_grad():
+        for buffer, value in buffers:
+            buffer.copy_(value)
+    _SEEN[module] = True
+    return call(_own(module, pictures))
+
+
+def _own(module: nn.Module, pictures: Tensor) -> Tensor:
+    """A copy that a detector may write to.
+
+    A leaf that requires a gradient protects itself, and a compiler would rather have that.
+    """
+    leaf = pictures.requires_grad and pictures.is_leaf
+    return pictures if leaf and _is_compiled(module) else pictures.clone()
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    """Whether `torch.compile` holds a part of it."""
+    return any(hasattr(part, "_orig_mod") for part in module.modules())
+
+
+def _has_hooks() -> bool:
+    """Whether the caller has put hooks on all saved tensors, such as `save_on_cpu`."""
+    engine: Any = torch._C
+    return engine._autograd._top_saved_tensors_default_hooks(False) is not None
+
+
+def _is_reentrant(output: Any) -> bool:  # noqa: ANN401 # the detector's
+    """Whether a node of a reentrant checkpoint is in the graph of an output."""
+    leaves = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+    pending = [leaf.grad_fn for leaf in leaves if leaf.grad_fn is not None]
+    seen = set(pending)
+    while pending:
+        node = pending.pop()
+        if node.name() == "CheckpointFunctionBackward":
+            return True
+        following = {each for each, _ in node.next_functions if each is not None} - seen
+        seen |= following
+        pending += following
+    return False
+
+
+def taken_at_once(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
+    """The same loss, whose gradients at the parameters are known already.
+
+    Args:
+        loss: Scalar with its graph, which ends here.
+        parameters: All that its backward should reach.
+    """
+    wanted = [parameter for parameter in parameters if parameter.requires_grad]
+    gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
+    return _Known.apply(loss.detach(), gradients, *wanted)
+
+
+class _Known(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, gradients: Any, *parameters: Tensor) -> Tensor:  # noqa: ANN401 # autograd's
+        ctx.gradients = gradients
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 # autograd's
+        (scale,) = grad_outputs
+        return None, None, *(None if each is None else scale * each for each in ctx.gradients)
