@@ -4,7 +4,7 @@ import functools
 
 import pytest
 import torch
-from test_baselines import trained
+from test_baselines_behaviour import trained
 from toys import pictures, task_and_batch, tiny_adversary
 
 from advaug import SampleAdaptiveAdversary, View

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_baselines import trained
+from test_baselines_behaviour import trained
 from toys import COLOURS, MARKS, SIDE, pictures, task_and_batch
 
 from advaug import CoordinateTask, HeatmapTask, encode_heatmaps
