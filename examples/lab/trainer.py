@@ -126,21 +126,26 @@ class Trainer:
         self.progress = _Progress()
         self.resumed_at = 0
 
-    def fit(self, *, title: str = "training", resume: bool = False) -> nn.Module:
+    def fit(
+        self, *, title: str = "training", resume: bool = False, until: int | None = None
+    ) -> nn.Module:
         """Train to the end and return the detector, in evaluation mode.
 
         Args:
             title: What the progress bar says.
             resume: Go on from the last checkpoint in the output folder, if there is one.
+            until: The step to stop after, with a checkpoint; another call goes on. None for the
+                end.
         """
         if resume:
             self._load()
         self.detector.train()
         self.resumed_at = first = self.progress.step
+        last = self.config.steps if until is None else until
         bar = tqdm(
-            range(first, self.config.steps),
+            range(first, last),
             initial=first,
-            total=self.config.steps,
+            total=last,
             desc=title,
             disable=not self.accelerator.is_main_process,
         )
@@ -150,7 +155,7 @@ class Trainer:
                 self.progress.step = step + 1
                 if self.progress.step % self.config.log_every == 0:
                     self._log(loss, bar, logs)
-                done = self.progress.step == self.config.steps
+                done = self.progress.step == last
                 if done or self.progress.step % self.config.checkpoint_every == 0:
                     self._save()
         return self.accelerator.unwrap_model(self.detector).eval()
