@@ -22,7 +22,7 @@ from advaug.augment import HandcraftedAugmentation, RandomOcclusion
 from advaug.augment.handcrafted import Target
 from advaug.detectors import MDM, HourglassNet
 from advaug.schemes import LandmarkScheme
-from lab.codecs import Codec, CoordinateCodec, HeatmapCodec
+from lab.codecs import CoordinateCodec, HeatmapCodec
 from lab.reproduce.settings import Budget
 
 __all__ = [
@@ -99,7 +99,9 @@ def load_detector(name: str, path: Path, num_landmarks: int) -> MDM | HourglassN
     return detector
 
 
-def codec_of(detector: MDM | HourglassNet, scheme: LandmarkScheme) -> Codec:
+def codec_of(
+    detector: MDM | HourglassNet, scheme: LandmarkScheme
+) -> HeatmapCodec | CoordinateCodec:
     """What the detector learns from and gives."""
     if isinstance(detector, MDM):
         return CoordinateCodec(CoordinateTask(normalizer=scheme.eye_corners or "box"))
@@ -119,7 +121,7 @@ def make_adversary(
     changes = ABLATIONS.get(way, {})
     told = changes.get("structure", True)
     narrow = _narrow(budget, seed, literal=True, structure=told)
-    return SampleAdaptiveAdversary.paper(task, budget.image_size, **common, **narrow | changes)
+    return SampleAdaptiveAdversary.paper(task, budget.image_size, **common, **{**narrow, **changes})
 
 
 def _narrow(budget: Budget, seed: int, *, literal: bool, structure: bool = True) -> dict[str, Any]:

@@ -47,8 +47,8 @@ class Budget:
     learning_rate: float
     adversary_rate: float
     decay: float | None
-    hourglass: Mapping[str, int]
-    mdm: Mapping[str, int]
+    hourglass: Mapping[str, Any]
+    mdm: Mapping[str, Any]
     attacker_width: int | None
     converged: int
     observe_every: int
