@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from lab.reproduce.runs import Bench
 from lab.reproduce.sources import open_source
 from lab.reproduce.tables import Ours
 from PIL import Image
+from small_sets import add_picture, make_300vw, make_300w_lp, make_cofw68, make_wflw, points
 
 from advaug import HeatmapTask
 from advaug.datasets import SyntheticFaces
+from advaug.datasets.readers import cofw, faces_300w, lp_300w, videos_300vw, wflw
 from advaug.datasets.readers.pts import write_pts
 from advaug.detectors import HourglassNet
 from advaug.evaluation.evaluate import CONDITIONS
@@ -102,8 +105,6 @@ def test_ablations_are_those_of_tables_6_and_7():
 @pytest.mark.parametrize("way", ABLATIONS)
 @pytest.mark.parametrize("width", [8, None], ids=["narrow", "the paper's"])
 def test_an_ablation_replaces_what_it_names_and_nothing_else(way, width):
-    from dataclasses import replace
-
     budget = replace(BUDGETS["smoke"], attacker_width=width)
     literal = make_adversary("paper", HeatmapTask(), budget, 0)
     ablated = make_adversary(way, HeatmapTask(), budget, 0)
@@ -176,6 +177,56 @@ def test_the_challenging_faces_of_a_folder_are_the_turned_ones(root):
     assert sorted([*common, *challenging]) == sorted(opened.subsets["full"]) == list(range(10))
 
 
+@pytest.fixture
+def real(tmp_path, monkeypatch):
+    """A folder with a small copy of every set of the paper."""
+    pytest.importorskip("av")
+    pytest.importorskip("h5py")
+    counts = {"300w": dict.fromkeys(faces_300w.PART_COUNTS, 2), "wflw": {"train": 5, "test": 12}}
+    counts["wflw"] |= dict.fromkeys(wflw.WFLW_ATTRIBUTES, 2)
+    counts |= {"cofw": {"train": 3, "test": 4}, "lp": {"AFW": 2, "HELEN": 3, "IBUG": 1, "LFPW": 1}}
+    names = ("train", "category-1", "category-2", "category-3")
+    videos = dict(zip(names, (("001",), ("114",), ("203",), ("410",)), strict=True))
+    monkeypatch.setattr(faces_300w, "PART_COUNTS", counts["300w"])
+    monkeypatch.setattr(wflw, "COUNTS", counts["wflw"])
+    monkeypatch.setattr(cofw, "COUNTS", counts["cofw"])
+    monkeypatch.setattr(lp_300w, "PART_COUNTS", counts["lp"])
+    monkeypatch.setattr(videos_300vw, "VIDEOS", videos)
+    root = tmp_path / "real"
+    for number, part in enumerate(part for part in counts["300w"] for _ in range(2)):
+        path = add_picture(root / "300w" / part / f"{number}.png", number)
+        write_pts(path.with_suffix(".pts"), points(68, number))
+    make_wflw(root / "wflw", counts["wflw"])
+    make_cofw68(root / "cofw68", counts["cofw"])
+    make_300w_lp(root / "300w-lp", counts["lp"])
+    make_300vw(root / "300vw", ["001", "114", "203", "410"], 11)
+    return root
+
+
+def test_the_real_sets_are_found_by_their_names(real):
+    source = open_source("real", real, 32, None)
+    counts = {key: len(train.open()) for key, train in source.trains.items()}
+    assert counts["300w"] == counts["300w of table 2"] == counts["300w of table 9"] == 6
+    assert counts["300w+300vw"] == 6 + 11
+    assert counts["300w+300w-lp"] == 6 + 7
+    assert counts["wflw"] == 5
+    subsets = {name: test.open().subsets for name, test in source.tests.items()}
+    assert len(subsets["300w"]["full"]) == len(subsets["masked-300w"]["full"]) == 6
+    assert [len(subsets["300vw"][f"category-{number}"]) for number in (1, 2, 3)] == [2, 2, 2]
+    assert len(subsets["cofw68"]["test"]) == 4
+    assert not source.stands_in
+
+
+def test_a_table_of_a_real_set_has_its_own_landmarks(real, tmp_path, capsys):
+    words = ["--table", "3", "--detectors", "hg1", *SMALLEST, "--output", str(tmp_path / "out")]
+    assert script.main([*words, "--data", "real", "--root", str(real)]) == 0
+    printed = capsys.readouterr().out
+    assert "measured on WFLW." in printed
+    assert "with each other only" not in printed
+    (path,) = (tmp_path / "out").glob("runs/hg1-plain-wflw-*/detector.safetensors")
+    assert HourglassNet.load(path).arguments["num_landmarks"] == 98
+
+
 # Whole commands.
 
 
@@ -219,12 +270,38 @@ def test_other_settings_make_other_runs(tmp_path, capsys):
 
 
 def test_killed_and_started_again_it_ends_with_the_same_table(tmp_path):
-    words = ["--table", "9", "--detectors", "hg1", "--seeds", "1", "--steps", "6"]
+    words = ["--table", "4", "--detectors", "hg1", "--seeds", "1", "--steps", "8"]
     words += ["--device", "cpu"]
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     assert script.main([*words, "--output", str(straight)]) == 0
     assert killed_and_restarted(words, killed, kills=2, seed=3) == 2
-    assert (killed / "table_9.md").read_bytes() == (straight / "table_9.md").read_bytes()
+    assert (killed / "table_4.md").read_bytes() == (straight / "table_4.md").read_bytes()
+
+
+@pytest.mark.parametrize("stop", [2, 7, 9])
+def test_an_observed_run_that_is_stopped_goes_on_to_the_same_errors(tmp_path, monkeypatch, stop):
+    from lab.trainer import Trainer
+
+    budget = replace(BUDGETS["smoke"].with_steps(8), checkpoint_every=3, observe_every=2)
+    budget = replace(budget, observe_until=10)
+    benches = [bench_in(tmp_path / name, budget=budget) for name in ("straight", "stopped")]
+    (run,) = benches[0].runs_of(Ours("hg1", "augment", "helen", watched=True))
+    straight = benches[0].observations(run)
+    step = Trainer.step
+
+    def stopping(trainer, number):
+        if number == stop:
+            raise KeyboardInterrupt
+        return step(trainer, number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            benches[1].observations(run)
+    again = bench_in(tmp_path / "stopped", budget=budget).observations(run)
+    assert len(straight) == len(again) == 2
+    for found, expected in zip(again, straight, strict=True):
+        assert torch.equal(found["test"], expected["test"])
 
 
 def test_an_observed_run_is_measured_after_it_has_converged(tmp_path):

@@ -303,8 +303,15 @@ def _evenly(places: Sequence[int], count: int) -> list[int]:
 
 def _by_turn(pictures: Pictures) -> list[int]:
     """Places of the pictures, from the face that looks ahead to the one turned farthest."""
-    landmarks = torch.stack([pictures[place].landmarks for place in range(_count(pictures))])
+    landmarks = torch.stack([_landmarks(pictures, place) for place in range(_count(pictures))])
     return turn_of_head(landmarks).argsort(stable=True).tolist()
+
+
+def _landmarks(pictures: Any, place: int) -> torch.Tensor:  # noqa: ANN401 # nested subsets
+    """Those of a picture of a folder, which is not read for it."""
+    while isinstance(pictures, Subset):
+        pictures, place = pictures.dataset, pictures.indices[place]
+    return pictures.annotation(place)[0]
 
 
 def _count(pictures: Pictures) -> int:
