@@ -30,12 +30,10 @@ SMALLEST = ("--steps", "3", "--seeds", "1", "--device", "cpu")
 
 
 def bench_in(folder, **changes):
-    budget = BUDGETS["smoke"].with_steps(3)
-    settings = Settings(
-        **{"data": "synthetic", "root": None, "budget": budget, **changes}, output=folder
-    )
-    source = open_source(settings.data, settings.root, budget.image_size, budget.limit)
-    return Bench(settings, source)
+    usual = {"data": "synthetic", "root": None, "budget": BUDGETS["smoke"].with_steps(3)}
+    settings = Settings(**usual | changes, output=folder)
+    budget = settings.budget
+    return Bench(settings, open_source("synthetic", None, budget.image_size, budget.limit))
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +88,8 @@ def test_every_note_is_about_something_in_its_table():
         for note in table.notes:
             assert note.row in methods
             assert note.column in columns
+            text = format_paper_table(table, table.rows, lambda row, column: [1.0], about=[])
+            assert text.count(f"[^t{table.number}-1]") == 2  # where it belongs, and below
 
 
 def test_ablations_are_those_of_tables_6_and_7():

@@ -113,11 +113,11 @@ def _percent_of_first(bench: Bench) -> dict[Ours, Tensor]:
 
 
 def _title(ours: Ours) -> str:
-    return WAYS[ours.way].format(NAMES[ours.detector])
+    return WAYS[ours.way].format(NAMES[ours.detector]).replace("`", "")
 
 
 def _escaped(ours: Ours) -> str:
-    return _title(ours).replace("*", r"\*")
+    return WAYS[ours.way].format(NAMES[ours.detector]).replace("*", r"\*")
 
 
 def _figure(size: tuple[float, float]) -> Any:  # noqa: ANN401 # matplotlib is imported late

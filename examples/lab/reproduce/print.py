@@ -70,7 +70,9 @@ class _Footnotes:
 
     def of(self, row: Row | None, column: Column | None) -> str:
         """The marks of a cell, of a row without a column, or of the table."""
-        wanted = (row and row.method, column and column.title)
+        wanted = ("", None, column and column.title)
+        if row is not None:
+            wanted = (row.group, row.method, column and column.title)
         marks = [self._mark(note) for note in self.table.notes if self._place(note) == wanted]
         return "".join(marks)
 
@@ -78,8 +80,8 @@ class _Footnotes:
         """The footnotes themselves."""
         return "\n".join(f"{self._mark(note)}: {_escaped(note.text)}" for note in self.used)
 
-    def _place(self, note: Note) -> tuple[str | None, str | None]:
-        return note.row, note.column
+    def _place(self, note: Note) -> tuple[str, str | None, str | None]:
+        return note.group, note.row, note.column
 
     def _mark(self, note: Note) -> str:
         if note not in self.used:

@@ -135,8 +135,12 @@ def _synthetic(side: int, count: int) -> Source:
     )
     base = TrainingSet("drawn", f"{count} drawn faces", partial(faces, "train"))
     twice = TrainingSet("drawn-2x", f"{2 * count} drawn faces", more)
-    third = TrainingSet("drawn-third", "a third of them", partial(faces, "train", 1 / 3))
-    other = TrainingSet("drawn-other", f"{count} other ones", partial(faces, "train", seed=2))
+    third = TrainingSet(
+        "drawn-third", f"a third of {count} drawn faces", partial(faces, "train", 1 / 3)
+    )
+    other = TrainingSet(
+        "drawn-other", f"{count} other drawn faces", partial(faces, "train", seed=2)
+    )
     return _stand_in(
         (base, base, twice, other, third, base, twice),
         {

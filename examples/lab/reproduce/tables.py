@@ -71,11 +71,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Note:
-    """What is wrong or open in the paper, about a row (or all) and a column (or all)."""
+    """What is wrong or open in the paper, about a row of a group (or all) and a column (or all)."""
 
     text: str
     row: str | None = None
     column: str | None = None
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,7 @@ TABLE_2 = PaperTable(
             "0.7 and more on the other two: probably a slip of copying.",
             "MDM + SAAT",
             "Cate-3",
+            "300W",
         ),
         Note("The paper's introduction calls 300VW's 95,192 training frames `300W`."),
     ),
@@ -322,7 +324,7 @@ TABLE_5 = PaperTable(
     (
         _BEST,
         Note(
-            "MDM is better than HG*1 and HG*2 here, though it is worse in every other table; the "
+            "MDM is better than HG*1 and HG*2 here, though it is worse in Tables 1 and 2; the "
             "paper does not say why.",
             "MDM",
         ),
