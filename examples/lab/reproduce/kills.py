@@ -50,18 +50,18 @@ def killed_and_restarted(words: Sequence[str], output: Path, *, kills: int, seed
 def _kill_one(words: Sequence[str], output: Path, moments: random.Random) -> bool:
     """Start, wait for some runs to begin and a little longer, kill; whether it was in time."""
     wait_for = moments.randint(1, RUNS_BETWEEN)
-    process = subprocess.Popen(
+    with subprocess.Popen(
         _command(words, output), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    begun = 0
-    for line in process.stderr:
-        begun += ", seed " in line
-        if begun == wait_for:
-            break
-    time.sleep(SECONDS_MORE * moments.random())
-    process.send_signal(signal.SIGKILL)
-    return process.wait() == -signal.SIGKILL
+    ) as process:
+        assert process.stderr is not None
+        begun = 0
+        for line in process.stderr:
+            begun += ", seed " in line
+            if begun == wait_for:
+                break
+        time.sleep(SECONDS_MORE * moments.random())
+        process.send_signal(signal.SIGKILL)
+        return process.wait() == -signal.SIGKILL
 
 
 def _command(words: Sequence[str], output: Path) -> list[str]:
