@@ -222,6 +222,7 @@ def test_a_table_of_a_real_set_has_its_own_landmarks(real, tmp_path, capsys):
     assert script.main([*words, "--data", "real", "--root", str(real)]) == 0
     printed = capsys.readouterr().out
     assert "measured on WFLW." in printed
+    assert "trained on WFLW, of at most 32 pictures spread over it;" in printed
     assert "with each other only" not in printed
     (path,) = (tmp_path / "out").glob("runs/hg1-plain-wflw-*/detector.safetensors")
     assert HourglassNet.load(path).arguments["num_landmarks"] == 98
@@ -342,6 +343,9 @@ def test_weights_take_the_place_of_training(tmp_path, capsys):
     assert len(errors["full"]) == 16
     assert bench.detector(run).arguments["out_stride"] == 2
     assert not list(bench.folder(run).glob("*.safetensors"))
+    words = ["--table", "1", "--detectors", "hg1", *SMALLEST, "--output", str(tmp_path / "runs")]
+    assert script.main([*words, "--weights", f"hg1-plain-drawn={path}"]) == 0
+    assert "however they were trained: hg1-plain-drawn." in capsys.readouterr().out
 
 
 # What is refused.

@@ -86,16 +86,18 @@ def _about(number: int, bench: Bench) -> list[str]:
     table, settings = TABLES[number], bench.settings
     if table.test is None:
         return [f"Ours: the paper's networks, on this machine's {settings.device}."]
-    budget = settings.budget
-    trains = {
-        bench.source.trains[row.ours.train].label for row in table.rows if row.ours is not None
-    }
-    steps = budget.observe_until if number == 9 else budget.steps
+    budget, seeds = settings.budget, settings.seeds
+    ours = [row.ours for row in rows_of(table, settings.detectors) if row.ours is not None]
+    trains = sorted({bench.source.trains[each.train].label for each in ours})
+    steps = budget.observe_until if number == 9 else budget.steps  # the table of watched runs
+    spread = "one seed" if seeds == 1 else f"mean ± standard deviation of {seeds} seeds"
     about = [
-        f"Ours: mean ± standard deviation of {settings.seeds} seeds, {steps} steps of "
-        f"{budget.batch_size} pictures of {budget.image_size} px, trained on "
-        f"{'; '.join(sorted(trains))}; measured on {bench.source.tests[table.test].label}."
+        f"Ours: {spread}, {steps} steps of {budget.batch_size} pictures of {budget.image_size} px, "
+        f"trained on {'; '.join(trains)}; measured on {bench.source.tests[table.test].label}."
     ]
+    given = sorted({run.name for each in ours for run in bench.runs_of(each)} & {*settings.weights})
+    if given:
+        about.append(f"From given weights, however they were trained: {', '.join(given)}.")
     if bench.source.stands_in:
         about.append("Other pictures than the paper's: compare our rows with each other only.")
     return about

@@ -174,10 +174,10 @@ def _pts(root: Path, side: int, limit: int | None) -> Source:
         return TestPictures(pictures, between)
 
     def part(name: str, label: str, share: float) -> TrainingSet:
-        return TrainingSet(name, label, partial(train, share))
+        return TrainingSet(name, f"{label}{_thinning(limit)}", partial(train, share))
 
-    whole, half = part("all", "all of train", 1), part("half", "half of train", 0.5)
-    quarter = part("quarter", "a quarter of train", 0.25)
+    whole, half = part("all", "all of the folder", 1), part("half", "half of the folder", 0.5)
+    quarter = part("quarter", "a quarter of the folder", 0.25)
     w300 = {"common": (0, 1 - TURNED), "challenging": (1 - TURNED, 1), "full": (0, 1)}
     thirds = {f"category-{number}": ((number - 1) / 3, number / 3) for number in (1, 2, 3)}
     everything = {"test": (0.0, 1.0)}
@@ -239,7 +239,7 @@ def _real(root: Path, side: int, limit: int | None) -> Source:
         return _thinned(TestPictures(found.dataset, found.subsets), limit)
 
     def trains(name: str, label: str, *parts: tuple[str, str], **more: Any) -> TrainingSet:  # noqa: ANN401
-        return TrainingSet(name, label, partial(train, *parts), **more)
+        return TrainingSet(name, f"{label}{_thinning(limit)}", partial(train, *parts), **more)
 
     w300 = ("300w", "train")
     still = trains("300w", "300W, 3148 pictures", w300)
@@ -265,6 +265,10 @@ def _real(root: Path, side: int, limit: int | None) -> Source:
 
 
 SOURCES = ("synthetic", "pts", "real")
+
+
+def _thinning(limit: int | None) -> str:
+    return "" if limit is None else f", of at most {limit} pictures spread over it"
 
 
 def _joined(parts: Mapping[str, Pictures]) -> TestPictures:
