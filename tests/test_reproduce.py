@@ -12,9 +12,9 @@ from lab.reproduce.kills import killed_and_restarted
 from lab.reproduce.networks import ABLATIONS, make_adversary, make_detector
 from lab.reproduce.plan import needed_runs
 from lab.reproduce.print import format_paper_table
+from lab.reproduce.rows import Ours
 from lab.reproduce.runs import Bench
 from lab.reproduce.sources import open_source
-from lab.reproduce.tables import Ours
 from PIL import Image
 from small_sets import add_picture, make_300vw, make_300w_lp, make_cofw68, make_wflw, points
 

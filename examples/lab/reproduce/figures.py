@@ -11,8 +11,8 @@ from advaug.base.files import whole_file
 from advaug.evaluation.evaluate import Errors
 from advaug.evaluation.report import plot_ced
 from lab.reproduce.print import spread
+from lab.reproduce.rows import NAMES, WAYS, Ours
 from lab.reproduce.runs import Bench
-from lab.reproduce.tables import NAMES, WAYS, Ours
 
 __all__ = ["FIGURES", "FIGURE_ROWS", "FIGURE_TEST", "draw_figure"]
 

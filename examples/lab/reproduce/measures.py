@@ -11,10 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from advaug.detectors import MDM, HourglassNet
 from advaug.evaluation.metrics import auc, failure_rate
 from lab.reproduce.networks import make_detector
+from lab.reproduce.rows import Column, Ours, PaperTable
 from lab.reproduce.runs import Bench
 from lab.reproduce.settings import BUDGETS
 from lab.reproduce.sources import FACE_68
-from lab.reproduce.tables import Column, Ours, PaperTable
 from lab.trainer import write_json
 
 __all__ = ["cell_of"]

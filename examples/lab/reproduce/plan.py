@@ -7,8 +7,9 @@ import torch
 from advaug.errors import DatasetError
 from lab.reproduce.figures import FIGURE_ROWS, FIGURE_TEST
 from lab.reproduce.networks import load_detector, make_detector
+from lab.reproduce.rows import Ours, PaperTable, Row
 from lab.reproduce.runs import Bench, Run
-from lab.reproduce.tables import TABLES, Ours, PaperTable, Row
+from lab.reproduce.tables import TABLES
 
 __all__ = ["check", "needed_runs", "rows_of"]
 

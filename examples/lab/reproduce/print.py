@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Callable, Sequence
 
-from lab.reproduce.tables import Column, Note, PaperTable, Row
+from lab.reproduce.rows import Column, Note, PaperTable, Row
 
 __all__ = ["format_paper_table", "spread"]
 

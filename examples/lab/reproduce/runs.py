@@ -26,9 +26,9 @@ from lab.reproduce.networks import (
     make_adversary,
     make_detector,
 )
+from lab.reproduce.rows import Ours
 from lab.reproduce.settings import Settings, digest_of
 from lab.reproduce.sources import Source, TestSet, TrainingSet
-from lab.reproduce.tables import Ours
 from lab.trainer import Trainer, TrainingConfig, write_json
 
 __all__ = ["Bench", "Run"]

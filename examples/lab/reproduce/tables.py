@@ -4,13 +4,26 @@ C. Zhu, X. Li, J. Li, S. Dai, "Improving Robustness of Facial Landmark Detection
 against Adversarial Attacks", ICCV 2021. NME and failure rates are percent.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import product
 
+from lab.reproduce.rows import (
+    NAMES,
+    SUBSETS_300W,
+    WAYS,
+    Column,
+    Note,
+    Ours,
+    PaperTable,
+    Row,
+    Value,
+    cited,
+    full_notes,
+    trained,
+)
 from lab.reproduce.sources import (
     HELEN,
-    W300,
     W300_LP,
     W300_OF_TABLE_2,
     W300_OF_TABLE_9,
@@ -18,125 +31,7 @@ from lab.reproduce.sources import (
     WFLW,
 )
 
-__all__ = ["TABLES", "WAYS", "Column", "Note", "Ours", "PaperTable", "Row"]
-
-Value = float | str | None
-
-NAMES: Mapping[str, str] = {"mdm": "MDM", "hg1": "HG*1", "hg2": "HG*2"}
-WAYS: Mapping[str, str] = {
-    "plain": "{}",
-    "paper": "{} + SAAT",
-    "augment": "{} + SAAT, by `augment`",
-}
-
-
-@dataclass(frozen=True)
-class Ours:
-    """Which of our runs a row shows.
-
-    Attributes:
-        detector: "mdm", "hg1" or "hg2".
-        way: How it is trained: "plain", "paper", "augment" or the name of an ablation.
-        train: Key of the training set.
-        covered: Whether training pictures get occluding patches.
-        watched: Whether it is measured again and again after it has converged.
-    """
-
-    detector: str
-    way: str
-    train: str = W300
-    covered: bool = False
-    watched: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line: the paper's values, one a column, and our runs, if we have any."""
-
-    method: str
-    values: tuple[Value, ...]
-    ours: Ours | None = None
-    group: str = ""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A heading, the subset it is about, and the measure: a name in `lab.reproduce.measures`."""
-
-    title: str
-    subset: str
-    measure: str = "nme"
-    digits: int = 2
-
-
-@dataclass(frozen=True)
-class Note:
-    """What is wrong or open in the paper, about a row of a group (or all) and a column (or all)."""
-
-    text: str
-    row: str | None = None
-    column: str | None = None
-    group: str = ""
-
-
-@dataclass(frozen=True)
-class PaperTable:
-    """A table of the paper; `test` is the key of the test set, None for the networks themselves."""
-
-    number: int
-    title: str
-    section: str
-    test: str | None
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    notes: tuple[Note, ...] = ()
-
-
-def _trained(
-    values: Mapping[tuple[str, str], Sequence[Value]],
-    count: int,
-    detectors: Sequence[str] = tuple(NAMES),
-    *,
-    train: str = W300,
-    covered: bool = False,
-    group: str = "",
-) -> tuple[Row, ...]:
-    """Rows of each detector in each way, with the paper's values where it has them."""
-    nothing = (None,) * count
-    return tuple(
-        Row(
-            WAYS[way].format(NAMES[detector]),
-            tuple(values.get((detector, way), nothing)),
-            Ours(detector, way, train, covered),
-            group,
-        )
-        for way, detector in product(WAYS, detectors)
-    )
-
-
-def _cited(rows: Mapping[str, Sequence[Value]], group: str = "") -> tuple[Row, ...]:
-    return tuple(Row(method, tuple(values), None, group) for method, values in rows.items())
-
-
-SUBSETS_300W = tuple(Column(name.title(), name) for name in ("challenging", "common", "full"))
-COMMON, CHALLENGING = 554, 135  # pictures
-ROUNDING = 0.02  # what is left to numbers of two digits
-
-
-def _full_notes(rows: Sequence[Row]) -> tuple[Note, ...]:
-    """One for each row whose Full is not the mean of its Common and Challenging."""
-    notes = []
-    for row in rows:
-        challenging, common, full = map(float, (value or 0 for value in row.values))
-        implied = (COMMON * common + CHALLENGING * challenging) / (COMMON + CHALLENGING)
-        if abs(implied - full) > ROUNDING:
-            text = (
-                f"Full should be (554 Common + 135 Challenging) / 689, which is {implied:.2f} by "
-                f"this row's own numbers, but the paper prints {full:.2f}."
-            )
-            notes.append(Note(text, row.method, "Full"))
-    return tuple(notes)
-
+__all__ = ["TABLES"]
 
 _BEST = Note(
     "Rows `by augment` are the library's own way: half of each batch comes back attacked. The "
@@ -149,7 +44,7 @@ TABLE_1 = PaperTable(
     "4.3",
     "300w",
     SUBSETS_300W,
-    _cited(
+    cited(
         {
             "CFSS": (9.98, 4.73, 5.76),
             "SHG": (7.52, 3.17, 4.01),
@@ -167,7 +62,7 @@ TABLE_1 = PaperTable(
             "SRT": (5.61, 2.80, 3.39),
         }
     )
-    + _trained(
+    + trained(
         {
             ("mdm", "plain"): (8.87, 3.74, 4.78),
             ("hg1", "plain"): (7.13, 3.50, 4.21),
@@ -193,7 +88,7 @@ TABLE_2 = PaperTable(
     "4.3",
     "300vw",
     tuple(Column(f"Cate-{number}", f"category-{number}") for number in (1, 2, 3)),
-    _cited(
+    cited(
         {
             "TCDCN": (7.66, 6.77, 14.98),
             "iCCR": (6.71, 4.00, 12.75),
@@ -203,7 +98,7 @@ TABLE_2 = PaperTable(
         },
         "300W + 300VW",
     )
-    + _trained(
+    + trained(
         {
             ("mdm", "plain"): (5.46, 4.59, 7.42),
             ("hg1", "plain"): (4.01, 4.12, 6.67),
@@ -213,12 +108,12 @@ TABLE_2 = PaperTable(
         train=W300_VW,
         group="300W + 300VW",
     )
-    + _cited(
+    + cited(
         {"SBR": (7.41, 6.18, 11.04), "STRRN": (5.03, 4.74, 6.63), "STKI": (4.42, 4.57, 6.11)},
         "300W + unlabelled",
     )
-    + _cited({"SHG": (4.68, 4.41, 8.13)}, "300W")
-    + _trained(
+    + cited({"SHG": (4.68, 4.41, 8.13)}, "300W")
+    + trained(
         {
             ("mdm", "plain"): (6.76, 5.69, 8.74),
             ("hg1", "plain"): (4.71, 4.35, 8.37),
@@ -252,7 +147,7 @@ TABLE_3 = PaperTable(
         Column("failures %", "test", "failure_rate"),
         Column("AUC", "test", "auc", digits=4),
     ),
-    _cited(
+    cited(
         {
             "LAB (HG*4)": (5.27, 7.56, 0.5323),
             "AS (Res-18)": (5.25, 7.44, 0.5034),
@@ -260,7 +155,7 @@ TABLE_3 = PaperTable(
             "LUVLi": (4.37, 3.12, 0.5770),
         }
     )
-    + _trained(
+    + trained(
         {("hg1", "paper"): (5.37, 7.31, 0.5201), ("hg2", "paper"): (5.11, 5.63, 0.5633)},
         3,
         train=WFLW,
@@ -274,7 +169,7 @@ TABLE_4 = PaperTable(
     "4.4",
     "cofw68",
     (Column("NME %", "test"), Column("failures %", "test", "failure_rate")),
-    _cited(
+    cited(
         {
             "RPP": (7.52, 9.20),
             "CFAN": (8.38, 7.14),
@@ -284,7 +179,7 @@ TABLE_4 = PaperTable(
             "LAB": (4.62, 2.17),
         }
     )
-    + _trained({("mdm", "plain"): (6.32, 4.31), ("hg1", "paper"): (4.61, 1.58)}, 2),
+    + trained({("mdm", "plain"): (6.32, 4.31), ("hg1", "paper"): (4.61, 1.58)}, 2),
     (
         _BEST,
         Note(
@@ -300,7 +195,7 @@ TABLE_5 = PaperTable(
     "4.4",
     "masked-300w",
     SUBSETS_300W,
-    _cited(
+    cited(
         {
             "CFSS": (19.98, 11.73, 13.35),
             "SBR": (15.28, 9.72, 10.65),
@@ -309,7 +204,7 @@ TABLE_5 = PaperTable(
             "FAN": (10.81, 7.36, 8.02),
         }
     )
-    + _trained(
+    + trained(
         {
             ("mdm", "plain"): (11.67, 7.66, 8.44),
             ("hg1", "plain"): (16.18, 9.19, 10.56),
@@ -487,7 +382,7 @@ _ALL = (TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5, TABLE_6, TABLE_7, TABLE_8, 
 def _with_full_notes(table: PaperTable) -> PaperTable:
     if table.columns is not SUBSETS_300W:
         return table
-    return replace(table, notes=table.notes + _full_notes(table.rows))
+    return replace(table, notes=table.notes + full_notes(table.rows))
 
 
 TABLES: Mapping[int, PaperTable] = {table.number: _with_full_notes(table) for table in _ALL}
