@@ -1,6 +1,6 @@
 """Kill `reproduce.py` at random moments and start it again: its tables must not change.
 
-python -m lab.reproduce.kills --kills 10 -- --table 6 --seeds 1
+python -m lab.reproduce.kills --kills 10 -- --table 1 2 --detectors hg1
 """
 
 import argparse
