@@ -12,9 +12,9 @@ from torch import Tensor
 from advaug.augment import corruptions
 from advaug.augment.corruptions import corrupt
 from advaug.evaluation.evaluate import CONDITIONS, Condition
-from lab.study.benchmark import to_bytes, write_pictures
-from lab.timed.faces import hold, measured_people
-from lab.timed.settings import Settings
+from lab.study.faces import hold, measured_people
+from lab.study.pictures import to_bytes, write_pictures
+from lab.study.settings import Settings
 
 __all__ = ["GROUPS", "condition_names", "conditions", "pictures_under", "render"]
 

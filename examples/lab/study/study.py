@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from lab.experiment import check_same_settings
-from lab.timed.budget import Costs, budget_of
-from lab.timed.collect import collect
-from lab.timed.conditions import condition_names, render
-from lab.timed.faces import hold, measured_people, real_subsets
-from lab.timed.pool import Pool, Worker
-from lab.timed.settings import Run, Settings
-from lab.timed.worker import read_result
+from lab.study.budget import Costs, budget_of
+from lab.study.collect import collect
+from lab.study.conditions import condition_names, render
+from lab.study.faces import hold, measured_people, real_subsets
+from lab.study.pool import Pool, Worker
+from lab.study.settings import Run, Settings
+from lab.study.worker import read_result
 from lab.trainer import write_json
 
 __all__ = ["run_study"]

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from advaug.base.files import whole_file
-from lab.timed.faces import hold, measured_people, training_people
-from lab.timed.learner import Learner
-from lab.timed.measure import measure, predicted
-from lab.timed.settings import Run, Settings
+from lab.study.faces import hold, measured_people, training_people
+from lab.study.learner import Learner
+from lab.study.measure import measure, predicted
+from lab.study.settings import Run, Settings
 from lab.trainer import write_json
 
 __all__ = ["read_result", "work"]

@@ -11,18 +11,20 @@ from torch.optim import Adam
 
 from advaug.augment import HandcraftedAugmentation
 from advaug.base.files import whole_file
+from advaug.baselines import Defence
 from advaug.detectors import HourglassNet
 from advaug.schemes import FACE_68
 from advaug.training import CapturedStep
 from advaug.training.loading import InMemoryLandmarks
 from lab.codecs import HeatmapCodec
+from lab.study.arms import arm_of
 from lab.study.own import ChangedAugmentation
-from lab.timed.arms import arm_of
-from lab.timed.settings import Run, Settings
+from lab.study.settings import Run, Settings
 
 __all__ = ["Learner"]
 
 WARM_UP = 0.05  # of the steps, in which the learning rate rises
+NOBODY = slice(0, 0)
 
 
 class Learner:
@@ -50,12 +52,12 @@ class Learner:
         self.augmentation = (
             HandcraftedAugmentation(**usual)
             if self.arm.own is None
-            else ChangedAugmentation(self.arm.own, **usual)
+            else ChangedAugmentation(self.arm.own, first_half=self.arm.attacked == "rest", **usual)
         )
         self._rate = torch.zeros((), device=settings.device)  # a tensor: a graph reads it anew
         self.optimizer = Adam(self.detector.parameters(), lr=self._rate, fused=True)
         self._step = self._learn
-        if captured:
+        if captured and not isinstance(self.adversary, Defence):
             self._step = CapturedStep(self._learn, self.adversary, [self.optimizer])
 
     def step(self) -> Tensor:
@@ -112,17 +114,31 @@ class Learner:
 
     def _loss(self, images: Tensor, landmarks: Tensor, visible: Tensor) -> Tensor:
         size = (images.shape[-2], images.shape[-1])
-        heatmaps, visible = self.codec.encode(landmarks, visible, size)
-        adversary, attacked = self.adversary, self.arm.attacked
-        own = len(images) // 2 if adversary is not None and attacked == "half" else len(images)
-        if adversary is not None and attacked == "batch":
-            images = adversary.augment(images, (landmarks, visible))
-        output = self.detector(images[:own])
-        loss = self.codec.task.error(output, (heatmaps[:own], visible[:own])).mean()
-        if adversary is None or attacked == "batch":
-            return loss
-        theirs = slice(own, None) if attacked == "half" else slice(None)
-        return loss + adversary(self.detector, images[theirs], (heatmaps[theirs], visible[theirs]))
+        heatmaps, visible_maps = self.codec.encode(landmarks, visible, size)
+        beside = self._beside(len(images))
+        own = slice(0, beside.start) if self.arm.attacked == "half" else slice(None)
+        if self.adversary is not None and beside == NOBODY:
+            images = self._augmented(images, landmarks, visible)
+        errors = self.codec.task.error(
+            self.detector(images[own]), (heatmaps[own], visible_maps[own])
+        )
+        if self.arm.told:
+            self.adversary.tell(errors)
+        if beside == NOBODY:
+            return errors.mean()
+        target = (heatmaps[beside], visible_maps[beside])
+        return errors.mean() + self.adversary(self.detector, images[beside], target)
+
+    def _beside(self, count: int) -> slice:
+        """The pictures that the adversary gets in a call of its own."""
+        parts = {"half": slice(count // 2, None), "all": slice(0, None)}
+        return parts.get(self.arm.attacked, NOBODY)
+
+    def _augmented(self, images: Tensor, landmarks: Tensor, visible: Tensor) -> Tensor:
+        """The batch with its attacked pictures."""
+        own = len(images) // 2 if self.arm.attacked == "rest" else 0
+        theirs = self.adversary.augment(images[own:], (landmarks[own:], visible[own:]))
+        return torch.cat([images[:own], theirs])
 
     def _parts(self) -> Mapping[str, Any]:
         parts = {

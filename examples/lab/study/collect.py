@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advaug.base.files import whole_file
-from lab.timed.report import write_report
-from lab.timed.settings import Settings
+from lab.study.report import write_report
+from lab.study.settings import Settings
 from lab.trainer import write_json
 
 __all__ = ["collect"]
