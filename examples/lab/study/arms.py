@@ -48,7 +48,9 @@ class Arm:
     told: bool = False
 
 
-def augment(settings: Settings, seed: int, *, share: float | None = None) -> Any:  # noqa: ANN401 # an adversary
+def augment(
+    settings: Settings, seed: int, *, share: float | None = None
+) -> SampleAdaptiveAdversary:
     """The library's defaults; `share` is the part of its pictures that is attacked."""
     networks = _networks(settings, structure=False)
     schedule = Schedule(share=share)
@@ -59,7 +61,7 @@ def mixing(settings: Settings, seed: int) -> SampleAdaptiveAdversary:
     """As `augment`, with an attacker that mixes random changes into the whole picture."""
     width = settings.attacker_width
     attacker = MixingAttacker() if width is None else MixingAttacker(base_width=width)
-    networks = _networks(settings, structure=False) | {"attacker": attacker}
+    networks = {**_networks(settings, structure=False), "attacker": attacker}
     view = View(regions=None)
     return SampleAdaptiveAdversary(**networks, view=view, optimizer=_optimizer, seed=seed)
 

@@ -19,6 +19,9 @@ from lab.study.settings import COMMITTEE
 
 __all__ = ["write_report"]
 
+CONTROL = "plain"
+ENOUGH = 3  # seeds
+
 Column = Callable[["_Measured"], float]
 
 
@@ -60,6 +63,7 @@ def write_report(folder: Path) -> None:
             _table(tested, _real_columns(subsets)),
             "The same pictures, changed by a program (inter-ocular NME %):",
             _table(tested, _rendered_columns(tested)),
+            *_comparison(tested, {**_real_columns(subsets), **_rendered_columns(tested)}),
             "By kind of corruption, mean over the severities (inter-ocular NME %):",
             _kinds_table(tested),
         ]
@@ -152,6 +156,26 @@ def _table(runs: Sequence[_Measured], columns: Mapping[str, Column]) -> str:
         for arm in dict.fromkeys(run.arm for run in runs)
     ]
     return table(["arm", *columns], rows, markdown=True)
+
+
+def _comparison(runs: Sequence[_Measured], columns: Mapping[str, Column]) -> list[str]:
+    """Every arm against the control, seed by seed: seeds differ more than many arms do."""
+    control = {run.seed: run for run in runs if run.arm == CONTROL}
+    rows = []
+    for arm in dict.fromkeys(run.arm for run in runs if run.arm != CONTROL):
+        pairs = [(run, control[run.seed]) for run in runs if run.arm == arm and run.seed in control]
+        cells = [_cell([value(a) - value(b) for a, b in pairs]) for value in columns.values()]
+        if pairs:
+            rows.append([arm, str(len(pairs)), *cells])
+    if not rows:
+        return []
+    few = any(int(row[1]) < ENOUGH for row in rows)
+    warning = f" **Fewer than {ENOUGH} seeds: no conclusion.**" if few else ""
+    return [
+        f"Less `{CONTROL}` of the same seed, in percentage points, mean ± standard deviation of "
+        f"the differences; below 0 is better.{warning}",
+        table(["arm", "seeds", *columns], rows, markdown=True),
+    ]
 
 
 def _kind_of(condition: str) -> str:
