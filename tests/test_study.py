@@ -1,53 +1,29 @@
-"""The timed study: people kept apart, equal time, whole ends, exact resumes, processes that die."""
+"""The study: people kept apart, equal time, whole ends, exact resumes, processes that die."""
 
 import importlib
 import json
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from lab.study import PLANS, Settings
+from lab.study import ARMS
 from lab.study.budget import Costs, budget_of
 from lab.study.conditions import condition_names, pictures_under, render
 from lab.study.faces import hold, measured_people, real_subsets, training_people
 from lab.study.learner import Learner, learning_rate
+from lab.study.own import CHANGES, ChangedAugmentation
 from lab.study.pool import Pool
 from lab.study.report import write_report
+from lab.study.results import read_result
 from lab.study.settings import Run
 from lab.study.study import run_study
-from lab.study.worker import read_result
-from PIL import Image
+from small_study import SEVERAL, people_root, settings_of  # noqa: F401 # a fixture
 
-from advaug.datasets import SyntheticFaces
-from advaug.datasets.readers.pts import write_pts
+from advaug import SampleAdaptiveAdversary
 from advaug.errors import DatasetError
 
 study = importlib.import_module("study")  # of the folder `examples`
-PEOPLE = {"train": 7, "val": 5}
-SEVERAL = 2  # pictures of each person
-
-
-@pytest.fixture(scope="session")
-def root(tmp_path_factory):
-    """A folder of drawn faces, named as real ones are."""
-    root = tmp_path_factory.mktemp("people")
-    for split, people in PEOPLE.items():
-        (root / split).mkdir()
-        faces = SyntheticFaces(people * SEVERAL, split=split, image_size=40, seed=3)
-        for number in range(people * SEVERAL):
-            face = faces[number]
-            stem = root / split / f"{split}{number // SEVERAL:02d}_{number % SEVERAL}"
-            pixels = (255 * face.image.permute(1, 2, 0)).round().byte().numpy()
-            Image.fromarray(pixels).save(f"{stem}.jpg")
-            write_pts(f"{stem}.pts", face.landmarks)
-    return root
-
-
-def settings_of(root, output, **changes):
-    usual = {**PLANS["tiny"], "choose_people": 2, "severities": (3,)}
-    return Settings(root=root, output=Path(output), **{**usual, **changes})
 
 
 def test_nobody_is_trained_on_who_is_measured(root, tmp_path):
@@ -116,7 +92,7 @@ def test_the_learning_rate_rises_and_falls_to_nothing():
     assert rates[-1] < 0.01
 
 
-@pytest.mark.parametrize("arm", PLANS["tiny"]["arms"])
+@pytest.mark.parametrize("arm", ARMS)
 def test_a_killed_run_goes_on_to_the_same_numbers(root, tmp_path, arm):
     settings = settings_of(root, tmp_path)
     data = hold(training_people(settings), "cpu")
@@ -128,19 +104,88 @@ def test_a_killed_run_goes_on_to_the_same_numbers(root, tmp_path, arm):
     losses = [whole.step().item() for _ in range(5)]
     for _ in range(2):
         killed.step()
-    killed.save(tmp_path / "checkpoint.pt")
+    killed.save(tmp_path / "checkpoints")
     torch.rand(3)  # whatever happens between
-    later.load(tmp_path / "checkpoint.pt")
+    later.load(tmp_path / "checkpoints")
     assert later.done == 2
     assert [later.step().item() for _ in range(3)] == losses[2:]
     for name, value in whole.detector.state_dict().items():
         assert torch.equal(later.detector.state_dict()[name], value), name
 
 
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_learns(root, tmp_path, arm):
+    settings = settings_of(root, tmp_path)
+    data = hold(training_people(settings), "cpu")
+    learner = Learner(Run(arm, 0), 2, data, settings, captured=False)
+    before = [each.clone() for each in learner.detector.parameters()]
+    adversary = learner.adversary
+    held = [] if adversary is None else [each.clone() for each in adversary.parameters()]
+    losses = [learner.step().item() for _ in range(2)]
+    assert np.isfinite(losses).all()
+    assert all(
+        not torch.equal(old, new)
+        for old, new in zip(before, learner.detector.parameters(), strict=True)
+        if new.ndim == 4
+    )
+    learned = [] if adversary is None else list(adversary.parameters())
+    assert bool(held) == isinstance(adversary, SampleAdaptiveAdversary)
+    assert not held or any(
+        not torch.equal(old, new) for old, new in zip(held, learned, strict=True)
+    )
+
+
+class Watched(torch.nn.Module):
+    """A detector that remembers what it was shown."""
+
+    def __init__(self, detector):
+        super().__init__()
+        self.detector, self.shown = detector, []
+
+    def forward(self, images):
+        self.shown.append(images.detach().clone())
+        return self.detector(images)
+
+
+def shown(arm, root, output):
+    """The batches of the first step, in the order in which the detector learned from them."""
+    settings = settings_of(root, output)
+    data = hold(training_people(settings), "cpu")
+    learner = Learner(Run(arm, 0), 2, data, settings, captured=False)
+    learner.detector = Watched(learner.detector)
+    learner.step()
+    return learner.detector.shown
+
+
+def test_each_arm_shows_as_many_pictures_as_it_says(root, tmp_path):
+    first = {arm: shown(arm, root, tmp_path) for arm in ARMS}
+    for arm in ("plain", "appearance", "erasing", "prime", "saat", "saat-told", "mixing"):
+        assert [len(images) for images in first[arm]] == [4], arm
+    assert [len(images) for images in first["saat-erasing"]] == [4]
+    assert {len(images) for images in first["augmax"]} == {2}
+    assert len(first["augmax"]) == 3  # its own half, a step of the choice, the chosen pictures
+    assert len(first["geometry"]) == 5  # its own half, three draws, the hardest
+    (plain,), (erased,) = first["plain"], first["saat-erasing"]
+    changed = (plain != erased).flatten(1).any(dim=1)
+    assert changed[:2].all()  # the first half is erased, whatever the attack does to the second
+
+
+def test_only_the_told_arm_is_told(root, tmp_path, monkeypatch):
+    told = []
+    usual = SampleAdaptiveAdversary.tell
+    monkeypatch.setattr(
+        SampleAdaptiveAdversary, "tell", lambda own, errors: (told.append(1), usual(own, errors))
+    )
+    shown("saat", root, tmp_path)
+    assert told == []
+    shown("saat-told", root, tmp_path)
+    assert told == [1]
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["no", "bf16"])
-@pytest.mark.parametrize("arm", PLANS["tiny"]["arms"])
+@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm not in ("augmax", "geometry")])
 def test_a_replayed_run_gives_the_numbers_of_its_steps(root, tmp_path, arm, precision):
     settings = settings_of(root, tmp_path, device="cuda", precision=precision)
     data = hold(training_people(settings), "cuda")
@@ -150,6 +195,30 @@ def test_a_replayed_run_gives_the_numbers_of_its_steps(root, tmp_path, arm, prec
         losses.append([learner.step().item() for _ in range(10)])
     assert learner.way == "replayed"
     np.testing.assert_allclose(losses[1], losses[0], rtol=0.02 if precision == "no" else 0.1)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_half_of_the_own_pictures_are_changed_and_the_state_resumes(change):
+    augmentation = ChangedAugmentation(
+        change, flip=0, rotation=0, scale=(1, 1), translation=0, brightness=0, contrast=(1, 1),
+        saturation=(1, 1), hue=0,
+    )  # fmt: skip
+    images = torch.full((200, 3, 32, 32), 0.5)
+    landmarks = torch.full((200, 1, 2), 9.0)
+    state = augmentation.state_dict()
+    changed, moved = augmentation(images, landmarks)
+    assert torch.equal(moved, landmarks)
+    assert 70 < (changed != images).flatten(1).any(dim=1).sum() < 130
+    augmentation.load_state_dict(state)
+    assert torch.equal(augmentation(images, landmarks)[0], changed)
+
+
+def test_the_first_half_can_be_the_one_that_is_changed():
+    quiet = {"flip": 0, "rotation": 0, "scale": (1, 1), "translation": 0, "probability": 0}
+    augmentation = ChangedAugmentation("erasing", first_half=True, **quiet)
+    images = torch.full((6, 3, 32, 32), 0.5)
+    changed, _ = augmentation(images, torch.full((6, 1, 2), 9.0))
+    assert (changed != images).flatten(1).any(dim=1).tolist() == [True] * 3 + [False] * 3
 
 
 def test_arms_of_a_seed_start_from_the_same_weights(root, tmp_path):
@@ -168,10 +237,13 @@ def test_a_checkpoint_of_another_length_is_not_gone_on_with(root, tmp_path):
     data = hold(training_people(settings), "cpu")
     short = Learner(Run("plain", 0), 5, data, settings, captured=False)
     short.step()
-    short.save(tmp_path / "checkpoint.pt")
+    short.save(tmp_path / "checkpoints")
     longer = Learner(Run("plain", 0), 6, data, settings, captured=False)
-    longer.load(tmp_path / "checkpoint.pt")
+    told = []
+    longer.load(tmp_path / "checkpoints", told.append)
     assert longer.done == 0
+    assert "is of a run of 5 steps, not 6: begun anew" in told[0]
+    assert not (tmp_path / "checkpoints").exists()  # it would hide those of this run
 
 
 def test_a_process_that_dies_takes_no_other_along(root, tmp_path):
@@ -280,6 +352,21 @@ def test_tables_show_means_and_spreads(tmp_path):
     assert "| fog | 12.00 ± 5.66 | 4.00 |" in text
     assert "| other | 20.0 | 2.00 | 9 | 0 | replayed |" in text
     assert "| committee | 3" not in text
+
+
+def test_arms_are_compared_with_plain_seed_by_seed(tmp_path):
+    runs = {("plain", 0): 0.02, ("plain", 1): 0.04, ("other", 0): 0.01, ("other", 1): 0.05}
+    write_study(tmp_path, runs | {("other", 7): 0.01})
+    write_report(tmp_path)
+    text = (tmp_path / "study.md").read_text()
+    # Clean: 1 % less 2 %, and 5 % less 4 %; seed 7 has no plain run.
+    assert "| other | 2 | 0.00 ± 1.41 | 0.00 ± 1.41 | 0.00 ± 1.41 | 0.00 ± 2.83 |" in text
+    assert "**Fewer than 3 seeds: no conclusion.**" in text
+    (tmp_path / "more").mkdir()
+    three = {(arm, seed): 0.01 + seed / 100 for arm in ("plain", "other") for seed in range(3)}
+    write_study(tmp_path / "more", three)
+    write_report(tmp_path / "more")
+    assert "no conclusion" not in (tmp_path / "more" / "study.md").read_text()
 
 
 def test_without_a_committee_there_is_no_hardest_tenth(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from advaug.base.files import whole_file
+from advaug.base.files import open_regular, whole_file
 from advaug.errors import DatasetError
 from lab.study.settings import Run, Settings
 from lab.trainer import write_json
@@ -36,7 +36,8 @@ def read_measured(run: Run, settings: Settings) -> tuple[Result, Errors] | None:
     folder = run.folder(settings.output)
     try:
         result = read_json(folder / "result.json")
-        with np.load(folder / "errors.npz") as held:  # which checks the sum of each array
+        # Reading checks the sum of each array.
+        with open_regular(folder / "errors.npz") as file, np.load(file) as held:
             errors = {name: held[name] for name in held.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return None

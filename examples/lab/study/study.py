@@ -20,6 +20,7 @@ from lab.study.faces import hold, measured_people, real_subsets, training_people
 from lab.study.pool import Pool, Worker
 from lab.study.results import read_json, read_measured, read_result
 from lab.study.settings import Run, Settings
+from lab.study.worker import end_with_parent
 from lab.trainer import write_json
 
 __all__ = ["run_study"]
@@ -89,7 +90,7 @@ class _Study:
     def work(self) -> None:
         """From the first process to the last run."""
         renderer = multiprocessing.get_context("spawn").Process(
-            target=render, args=(self.settings,), daemon=True
+            target=_render, args=(self.settings,), daemon=True
         )
         renderer.start()
         if self.settings.device == "cpu":
@@ -278,6 +279,11 @@ class _Study:
             collect(self.settings, self.report)
         except (OSError, ValueError, KeyError) as error:
             self.say(f"no tables: {type(error).__name__}: {error}")
+
+
+def _render(settings: Settings) -> None:
+    end_with_parent()
+    render(settings)
 
 
 def _machine(settings: Settings) -> str:

@@ -1,7 +1,10 @@
 """A process that times steps, trains runs and measures detectors, as it is told."""
 
 import gc
+import multiprocessing
+import os
 import shutil
+import threading
 import time
 import traceback
 from multiprocessing.connection import Connection
@@ -17,7 +20,7 @@ from lab.study.measure import measure, predicted
 from lab.study.results import write_measured
 from lab.study.settings import Run, Settings
 
-__all__ = ["work"]
+__all__ = ["end_with_parent", "work"]
 
 SETTLED = 5  # steps until a captured one is replayed
 LEAST = 3  # steps that a timing is made of, or three times as many as are launched together
@@ -32,6 +35,7 @@ def work(connection: Connection, settings: Settings, captured: bool) -> None:
 
     Answers are `(True, result)`, or `(False, what went wrong)`.
     """
+    end_with_parent()
     try:
         worker = _Worker(settings, captured)
         while (message := connection.recv()) is not None:
@@ -43,6 +47,22 @@ def work(connection: Connection, settings: Settings, captured: bool) -> None:
         connection.send((False, f"{type(error).__name__}: {error}"))
     except Exception:  # whatever it is, the others go on, and the reason is told
         connection.send((False, traceback.format_exc()))
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it ends, however that happens.
+
+    Else it would go on writing into a folder in which another study may have begun.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 class _Worker:
