@@ -234,18 +234,20 @@ from lab.study import PLANS, Settings
 from lab.study.pool import Pool
 
 if __name__ == "__main__":
-    pool = Pool(Settings(root=Path(), output=Path(), **PLANS["tiny"]), 1, print)
+    settings = Settings(root=Path(sys.argv[1]), output=Path(), **PLANS["tiny"], choose_people=2)
+    pool = Pool(settings, 1, print)
+    pool.workers[0].tell("rehearse", time.time() + 500, 1.0)  # it sleeps until then
     print(pool.workers[0].process.pid, flush=True)
     time.sleep(600)
 """
 
 
-def test_processes_end_with_a_study_that_is_killed(tmp_path):
+def test_processes_end_with_a_study_that_is_killed(root, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(ORPHANS)
     paths = os.pathsep.join(sys.path)
     study = subprocess.Popen(
-        [sys.executable, str(script)],
+        [sys.executable, str(script), str(root)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
