@@ -7,7 +7,7 @@ import os
 import pickle
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from advaug.base.files import open_regular, write_whole
 from advaug.errors import DatasetError
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
+__all__ = ["last_whole", "load_checkpoint", "read_states", "save_checkpoint", "seal"]
 
 KEPT = 2  # should the last one be damaged, there is the one before it
 _SUMS, _STATES = "checksums.json", "own_states.pt"
@@ -48,8 +48,7 @@ def save_checkpoint(
             torch.save([part.state_dict() for part in parts], partial / _STATES)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            sums = {path.name: _sum(path) for path in sorted(partial.iterdir())}
-            write_whole(partial / _SUMS, json.dumps(sums, indent=1).encode())
+            seal(partial, folder, step)
     except (OSError, RuntimeError) as error:  # torch's own writer raises the second
         if shutil.disk_usage(folder).free > _LITTLE:
             raise
@@ -58,13 +57,24 @@ def save_checkpoint(
             "Free some space, then go on with --resume"
         )
         raise OSError(errno.ENOSPC, message, os.fspath(folder)) from error
-    if accelerator.is_main_process:
-        whole = folder / f"step_{step:08d}"
-        shutil.rmtree(whole, ignore_errors=True)  # a damaged one, which was passed over
-        older = _checkpoints(folder)
-        partial.rename(whole)
-        for path in older[: len(older) + 1 - KEPT]:
-            shutil.rmtree(path)
+
+
+def seal(partial: Path, folder: Path, step: int) -> None:
+    """Give a checkpoint its checksums and its name, and remove those that are no longer kept.
+
+    Args:
+        partial: Folder of the checkpoint's files.
+        folder: Of all checkpoints.
+        step: After which it was taken.
+    """
+    sums = {path.name: _sum(path) for path in sorted(partial.iterdir())}
+    write_whole(partial / _SUMS, json.dumps(sums, indent=1).encode())
+    whole = folder / f"step_{step:08d}"
+    shutil.rmtree(whole, ignore_errors=True)  # a damaged one, which was passed over
+    older = _checkpoints(folder)
+    partial.rename(whole)
+    for path in older[: len(older) + 1 - KEPT]:
+        shutil.rmtree(path)
 
 
 def load_checkpoint(accelerator: Accelerator, folder: Path, parts: Sequence[Any]) -> None:
@@ -76,31 +86,67 @@ def load_checkpoint(accelerator: Accelerator, folder: Path, parts: Sequence[Any]
         DatasetError: If there are checkpoints and all of them are damaged, or if the last whole
             one is of another run or would run code.
     """
+
+    def warn(text: str) -> None:
+        warnings.warn(text, stacklevel=6)
+
+    path = last_whole(folder, (_STATES, "random_states_0.pkl"), warn)
+    if path is not None:
+        _load(accelerator, path, parts)
+
+
+def last_whole(folder: Path, needed: Collection[str], tell: Callable[[str], None]) -> Path | None:
+    """The last checkpoint that is as it was written; None where there is none at all.
+
+    Args:
+        folder: Of all checkpoints.
+        needed: Names of files that each of them has.
+        tell: Gets a line about each damaged one.
+
+    Raises:
+        DatasetError: If there are checkpoints and all of them are damaged.
+    """
     found = _checkpoints(folder)
     for path in reversed(found):
-        damage = _damage(path)
+        damage = _damage(path, needed)
         if damage is None:
-            _load(accelerator, path, parts)
-            return
-        warnings.warn(f"`{path}` is damaged: {damage}. Going on without it.", stacklevel=4)
+            return path
+        tell(f"`{path}` is damaged: {damage}. Going on without it.")
     if found:
         message = (
             f"`{folder}` must hold a whole checkpoint to go on from, but got {len(found)} damaged "
             "ones. Restore one, or remove the folder to begin anew."
         )
         raise DatasetError(message)
+    return None
+
+
+def read_states(path: Path, device: str = "cpu") -> Any:  # noqa: ANN401 # what was saved
+    """Read a file of tensors and plain values. No code in it is run.
+
+    Raises:
+        DatasetError: If it holds anything else.
+    """
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, KeyError) as error:
+        raise _foreign(path.parent, error) from error
+
+
+def _foreign(path: Path, error: Exception) -> DatasetError:
+    message = (
+        f"`{path}` must be a checkpoint of this run, but got {type(error).__name__}: "
+        f"{str(error).splitlines()[0]} Remove it to go on from the one before."
+    )
+    return DatasetError(message)
 
 
 def _load(accelerator: Accelerator, path: Path, parts: Sequence[Any]) -> None:
+    states = read_states(path / _STATES)
     try:
-        states = torch.load(path / _STATES, map_location="cpu", weights_only=True)
         accelerator.load_state(str(path), load_kwargs={"weights_only": True})
     except (pickle.UnpicklingError, RuntimeError, KeyError) as error:
-        message = (
-            f"`{path}` must be a checkpoint of this run, but got {type(error).__name__}: "
-            f"{str(error).splitlines()[0]} Remove it to go on from the one before."
-        )
-        raise DatasetError(message) from error
+        raise _foreign(path, error) from error
     for part, state in zip(parts, states, strict=True):
         part.load_state_dict(state)
 
@@ -110,7 +156,7 @@ def _checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step_*"))
 
 
-def _damage(path: Path) -> str | None:
+def _damage(path: Path, needed: Collection[str]) -> str | None:
     """Say what differs from what was written; None if nothing does."""
     try:
         with open_regular(path / _SUMS) as file:
@@ -118,7 +164,7 @@ def _damage(path: Path) -> str | None:
         changed = [name for name, expected in sums.items() if _sum(path / name) != expected]
     except (OSError, ValueError, AttributeError) as error:
         return str(error)
-    if changed or not {_STATES, "random_states_0.pkl"} <= set(sums):
+    if changed or not set(needed) <= set(sums):
         return f"{', '.join(changed) or 'a state'} has changed or is missing"
     return None
 

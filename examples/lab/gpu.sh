@@ -48,7 +48,7 @@ tests() { # those that need a device, and only the files that have some
 
 study() {
   # shellcheck disable=SC2086 # a list of words
-  timeout "$("$PYTHON" -c "print(60 * $MINUTES + 20)")" "$PYTHON" examples/timed_study.py \
+  timeout "$("$PYTHON" -c "print(60 * $MINUTES + 20)")" "$PYTHON" examples/study.py \
     --plan "$PLAN" --minutes "$MINUTES" --root "$ROOT" --output "$WORK/study" \
     --report "$OUT/study" ${ARGUMENTS:-} 2>&1 | tee "$OUT/study.log"
   cat "$OUT/study/study.md"

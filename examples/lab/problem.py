@@ -1,10 +1,10 @@
 """What an example trains for: the pictures, what a mirror swaps, and how a detector is measured."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset
 
 from advaug.datasets import LandmarkSample
 from advaug.evaluation.evaluate import Condition, Errors
@@ -36,21 +36,3 @@ class Problem:
     conditions: Mapping[str, Condition]
     measure: Measure
     unit: str
-
-    def thinned(self, counts: tuple[int, int] | None) -> "Problem":
-        """The same with fewer pictures, evenly spread.
-
-        Args:
-            counts: How many to keep to train on and to measure on, if there are more; None keeps
-                all. For problems whose `measure` takes any part of the test pictures.
-        """
-        if counts is None:
-            return self
-        train, test = map(_spread, (self.train, self.test), counts)
-        return replace(self, train=train, test=test)
-
-
-def _spread(dataset: Dataset[LandmarkSample], count: int) -> Dataset[LandmarkSample]:
-    total = len(dataset)  # pyright: ignore[reportArgumentType] # of every map-style dataset
-    count = min(count, total)
-    return Subset(dataset, [place * total // count for place in range(count)])

@@ -1,17 +1,9 @@
-"""Compare many defences over many seeds at an equal budget, in runs that can be stopped at will."""
+"""A study that fits its time: many runs share one device, all end, and each file is whole."""
 
-from lab.study.arms import Arm, Over, Together, check_arms, parse_variant
+from lab.study.arms import ARMS
+from lab.study.plans import PLANS
 from lab.study.report import write_report
-from lab.study.runs import Study
-from lab.study.settings import StudySettings
+from lab.study.settings import Settings
+from lab.study.study import run_study
 
-__all__ = [
-    "Arm",
-    "Over",
-    "Study",
-    "StudySettings",
-    "Together",
-    "check_arms",
-    "parse_variant",
-    "write_report",
-]
+__all__ = ["ARMS", "PLANS", "Settings", "run_study", "write_report"]

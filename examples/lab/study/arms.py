@@ -1,26 +1,29 @@
-"""The arms of a study: what is added to plain training, by name and options."""
+"""The ways to train that a study compares: an arm is one entry of `ARMS`."""
 
-import ast
-import difflib
-import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch.optim import Adam
 
-from advaug.report import StepReport
-from advaug.step.loan import Detector
-from advaug.tasks import sum_of
+from advaug import (
+    HeatmapTask,
+    PatchDiscriminator,
+    SampleAdaptiveAdversary,
+    Schedule,
+    UNetAttacker,
+    View,
+)
+from advaug.baselines import AugMax, Defence, HardestGeometry
+from advaug.networks.mixing import MixingAttacker
 from lab.study.own import Change
-from lab.trainer import Seen
+from lab.study.settings import COMMITTEE, Settings
 
-__all__ = ["Arm", "Over", "Together", "check_arms", "parse_variant"]
+__all__ = ["ARMS", "Arm", "arm_of"]
 
-MakeDefence = Callable[..., nn.Module | None]
-"""`make(task, seed, **options)`: a defence, or None for plain training."""
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]*")
+ATTACKER_RATE = 1e-3  # ten times the default: runs are short
+MakeAdversary = Callable[[Settings, int], SampleAdaptiveAdversary | Defence]
 
 
 @dataclass(frozen=True)
@@ -28,136 +31,110 @@ class Arm:
     """One way to train.
 
     Attributes:
-        make: Builds what is added to the detector's own loss.
-        options: Its keyword arguments; literals, so that a file can hold them.
-        sees: Which pictures the defence gets; see `Trainer`.
-        own: What is done to half of the detector's own training pictures, by name; see
-            `lab.study.own`.
+        title: What it does, in the list of arms.
+        own: How half of the training pictures are changed, by name; None for nothing.
+        make: Builds the adversary, or another defence, from the settings and a seed; None for none.
+        attacked: Which pictures the adversary gets. `"batch"`: all, and it attacks some of them by
+            `augment`. `"rest"`: the second half of the batch by `augment`, while `own` changes the
+            first. `"half"`: the second half, in a call of its own. `"all"`: the whole batch, in a
+            call beside the detector's.
+        told: Whether the adversary is told how wrong the detector is on each picture.
     """
 
-    make: MakeDefence
-    options: Mapping[str, Any] = field(default_factory=dict)
-    sees: Seen = "augmented"
+    title: str
     own: Change | None = None
-
-    def description(self) -> dict[str, Any]:
-        """What tells this arm from another, for a json file."""
-        return {
-            "make": self.make.__name__,
-            "options": dict(self.options),
-            "sees": self.sees,
-            "own": self.own,
-        }
+    make: MakeAdversary | None = None
+    attacked: Literal["batch", "rest", "half", "all"] = "batch"
+    told: bool = False
 
 
-class Over(nn.Module):
-    """A defence that starts from changed pictures: erased ones, say.
-
-    Args:
-        change: A callable `(images, target) -> (images, target)`. What it draws from the global
-            random state is the run's own, seeded and resumed with it.
-        defence: Gets what the change gives.
-    """
-
-    def __init__(
-        self, change: Callable[[Tensor, Any], tuple[Tensor, Any]], defence: nn.Module
-    ) -> None:
-        super().__init__()
-        self.change = change
-        self.leading = defence
-
-    def forward(self, detector: Detector, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
-        """The defence's loss, a scalar."""
-        return self.leading(detector, *self.change(images, target))
-
-    @property
-    def report(self) -> StepReport | None:
-        """The last report of the defence, if it gives any."""
-        return getattr(self.leading, "report", None)
+def augment(
+    settings: Settings, seed: int, *, share: float | None = None
+) -> SampleAdaptiveAdversary:
+    """The library's defaults; `share` is the part of its pictures that is attacked."""
+    networks = _networks(settings, structure=False)
+    schedule = Schedule(share=share)
+    return SampleAdaptiveAdversary(**networks, schedule=schedule, optimizer=_optimizer, seed=seed)
 
 
-class Together(nn.Module):
-    """Several defences at once: the sum of their losses.
-
-    Args:
-        defences: The first is the one whose report and pictures are shown.
-    """
-
-    def __init__(self, *defences: nn.Module) -> None:
-        super().__init__()
-        self.defences = nn.ModuleList(defences)
-
-    @property
-    def leading(self) -> nn.Module:
-        """The first defence."""
-        return self.defences[0]
-
-    def forward(self, detector: Detector, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
-        """The sum, a scalar."""
-        return sum_of([defence(detector, images, target) for defence in self.defences])
-
-    @property
-    def report(self) -> StepReport | None:
-        """The last report of the first defence, if it gives any."""
-        return getattr(self.leading, "report", None)
+def mixing(settings: Settings, seed: int) -> SampleAdaptiveAdversary:
+    """As `augment`, with an attacker that mixes random changes into the whole picture."""
+    width = settings.attacker_width
+    attacker = MixingAttacker() if width is None else MixingAttacker(base_width=width)
+    networks = {**_networks(settings, structure=False), "attacker": attacker}
+    view = View(regions=None)
+    return SampleAdaptiveAdversary(**networks, view=view, optimizer=_optimizer, seed=seed)
 
 
-def check_arms(names: Iterable[str], arms: Mapping[str, Arm]) -> None:
-    """Raise unless all `names` are among the arms."""
-    unknown = [name for name in names if name not in arms]
-    if unknown:
-        close = difflib.get_close_matches(unknown[0], arms, n=1)
-        fix = f"Did you mean {close[0]!r}?" if close else "Choose among them, or add a `--variant`."
-        msg = (
-            f"`--arms` must be among {', '.join(arms)}, but got "
-            f"{', '.join(map(repr, unknown))}. {fix}"
-        )
-        raise ValueError(msg)
+def half(settings: Settings, seed: int) -> SampleAdaptiveAdversary:
+    """The paper's call with the library's defaults, for half of each batch."""
+    return SampleAdaptiveAdversary(
+        HeatmapTask(),
+        batch_norm="shared",
+        loss_weight=2.5,  # a picture that is still whole (β = .4) counts as much as a clean one
+        optimizer=_optimizer,
+        seed=seed,
+        **_networks(settings, structure=False),
+    )
 
 
-def parse_variant(text: str, arms: Mapping[str, Arm], base: str = "saat") -> tuple[str, Arm]:
-    """An arm from a line: another arm with some options changed.
-
-    Args:
-        text: `NAME:option=value,...`, values as in Python; a word may go without quotes.
-            `base=ARM` says which arm is changed.
-        arms: Those that may be changed.
-        base: The arm that is changed without a word about it.
-
-    Returns:
-        Name and arm.
-
-    Raises:
-        ValueError: If the line cannot be read, or the name is taken or none for a folder.
-    """
-    name, colon, rest = text.partition(":")
-    if not colon or not _NAME.fullmatch(name) or name in arms:
-        msg = (
-            "`--variant` must be NAME:option=value,... with a new name of letters, digits and "
-            f"'.+_-', but got {text!r}. For example wide:beta=semantic,target=0.8."
-        )
-        raise ValueError(msg)
-    options = _read_options(text, rest)
-    origin = options.pop("base", base)
-    check_arms([origin], arms)
-    changed = arms[origin]
-    return name, replace(changed, options={**changed.options, **options})
+def literal(settings: Settings, seed: int) -> SampleAdaptiveAdversary:
+    """The paper's method to the letter."""
+    return SampleAdaptiveAdversary.paper(
+        HeatmapTask(),
+        settings.image_size,
+        optimizer=_optimizer,
+        seed=seed,
+        **_networks(settings, structure=True),
+    )
 
 
-def _read_options(text: str, rest: str) -> dict[str, Any]:
-    try:
-        call = ast.parse(f"_({rest})", mode="eval").body
-        assert isinstance(call, ast.Call)
-        if call.args:
-            raise SyntaxError
-        return {str(word.arg): _value(word.value) for word in call.keywords}
-    except (SyntaxError, ValueError, AssertionError) as error:
-        msg = (
-            f"`--variant` must give its options as option=value,... but got {text!r}. Values are "
-            "Python's literals: beta=semantic,target=0.8,structure=False."
-        )
-        raise ValueError(msg) from error
+def baseline(method: Callable[..., Defence]) -> MakeAdversary:
+    """A builder of one of `advaug.baselines`, whose pictures count as much as clean ones."""
+    return lambda settings, seed: method(HeatmapTask(), batch_norm="shared", seed=seed)
 
 
-def _value(node: ast.expr) -> Any:  # noqa: ANN401 # any literal
-    return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
+def _networks(settings: Settings, *, structure: bool) -> dict[str, Any]:
+    """Narrow networks beside narrow detectors; else the library's own."""
+    if settings.attacker_width is None:
+        return {}
+    width, coarse = settings.attacker_width, 0 if structure else 1
+    return {
+        "attacker": UNetAttacker(base_width=width, structure=structure, coarse=coarse),
+        "discriminator": PatchDiscriminator(base_width=width),
+    }
+
+
+_optimizer = partial(Adam, lr=ATTACKER_RATE, betas=(0.5, 0.999), fused=True)
+
+ARMS: Mapping[str, Arm] = {
+    "plain": Arm("nothing is added"),
+    # Changes of half of one's own pictures, which learn nothing.
+    "appearance": Arm("half of the pictures in the random appearance", own="appearance"),
+    "erasing": Arm("half of the pictures erased", own="erasing"),
+    "prime": Arm("half of the pictures changed by PRIME", own="prime"),
+    # The hardest of random changes, on half of each batch.
+    "augmax": Arm("AugMax on half of each batch", make=baseline(AugMax), attacked="half"),
+    "geometry": Arm(
+        "the hardest of three geometries on half of each batch",
+        make=baseline(HardestGeometry),
+        attacked="half",
+    ),
+    # The method.
+    "saat": Arm("SAAT, half of each batch attacked", make=augment),
+    "saat-told": Arm("the same, told the error of each picture", make=augment, told=True),
+    "saat-erasing": Arm(
+        "SAAT on half of each batch, the other half erased",
+        own="erasing",
+        make=partial(augment, share=1.0),
+        attacked="rest",
+    ),
+    "mixing": Arm("SAAT with an attacker that mixes random changes", make=mixing),
+    "saat-half": Arm("SAAT, the paper's call on half of each batch", make=half, attacked="half"),
+    "literal": Arm("SAAT, the paper to the letter", make=literal, attacked="all"),
+}
+
+
+def arm_of(name: str) -> Arm:
+    """The arm of that name; the committee trains plainly."""
+    return ARMS["plain" if name == COMMITTEE else name]

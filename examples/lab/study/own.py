@@ -8,6 +8,7 @@ from torch import Tensor
 
 from advaug.augment import HandcraftedAugmentation
 from advaug.augment.handcrafted import Target
+from advaug.baselines import PRIME
 from advaug.baselines._photometric import Erasing
 from advaug.step.loan import private_randomness
 from advaug.view.appearance import RandomAppearance
@@ -16,29 +17,36 @@ __all__ = ["CHANGES", "Change", "ChangedAugmentation"]
 
 PROBABILITY = 0.5  # of Zhong et al., AAAI 2020
 
-Change = Literal["erasing", "appearance"]
+Change = Literal["erasing", "appearance", "prime"]
 CHANGES: Mapping[Change, Callable[[], Callable[[Tensor], Tensor]]] = {
     "erasing": Erasing,
     "appearance": RandomAppearance,
+    "prime": PRIME,
 }
 
 
 class ChangedAugmentation(HandcraftedAugmentation):
-    """The handcrafted augmentation, and then a change of half of the pictures, drawn by chance.
+    """The handcrafted augmentation, and then a change of half of the pictures.
 
     Args:
-        change: Name of the change: a rectangle of noise, or SAAT's random appearance.
+        change: Name of the change: a rectangle of noise, SAAT's random appearance, or PRIME.
+        first_half: Change the first half of each batch, instead of each picture with probability
+            one half.
         options: Those of `HandcraftedAugmentation`, as is the state.
     """
 
-    def __init__(self, change: Change, **options: Any) -> None:  # noqa: ANN401 # the base's
+    def __init__(self, change: Change, *, first_half: bool = False, **options: Any) -> None:  # noqa: ANN401 # the base's
         super().__init__(**options)
         self.change = CHANGES[change]()
+        self.first_half = first_half
 
     def forward(self, images: Tensor, target: Target) -> tuple[Tensor, Target]:
         """As there."""
         images, target = super().forward(images, target)
+        count = len(images)
         with private_randomness(self.generator, images.device):
             changed = self.change(images)
-            chosen = (torch.rand(len(images)) < PROBABILITY).to(images.device, non_blocking=True)
+            drawn = torch.rand(count) < PROBABILITY
+        chosen = torch.arange(count) < count // 2 if self.first_half else drawn
+        chosen = chosen.to(images.device, non_blocking=True)
         return torch.where(chosen[:, None, None, None], changed, images), target

@@ -1,76 +1,67 @@
-"""The results of a study: reading them, and what they come to over the seeds."""
+"""What the runs of a study have left, as far as it is whole."""
 
 import json
-import math
-import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import t as student
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["Paired", "paired", "read_result", "read_results", "spread"]
+from advaug.base.files import open_regular, whole_file
+from advaug.errors import DatasetError
+from lab.study.settings import Run, Settings
+from lab.trainer import write_json
 
-NEEDED = ("arm", "seed", "steps", "nme", "seconds")
-Result = Mapping[str, Any]
+__all__ = ["read_json", "read_measured", "read_result", "write_measured"]
+
+NEEDED = {"arm", "seed", "steps", "planned", "way"}
+ERRORS = {"conditions", "inter_ocular", "box"}
+Result = dict[str, Any]
+Errors = Mapping[str, NDArray[np.generic]]
 
 
-def read_result(folder: Path) -> dict[str, Any] | None:
-    """The result of a run, or None if it has none that is whole."""
+def write_measured(run: Run, settings: Settings, result: Result, errors: Errors) -> None:
+    """Write a run's errors, then its result, which says that both are there."""
+    folder = run.folder(settings.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(folder / "errors.npz") as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **errors)
+    write_json(folder / "result.json", result)
+
+
+def read_measured(run: Run, settings: Settings) -> tuple[Result, Errors] | None:
+    """The result and the errors of a run that was measured; None where they are not whole."""
+    folder = run.folder(settings.output)
     try:
-        found = json.loads((folder / "result.json").read_text())
-    except (FileNotFoundError, ValueError):
+        result = read_json(folder / "result.json")
+        # Reading checks the sum of each array.
+        with open_regular(folder / "errors.npz") as file, np.load(file) as held:
+            errors = {name: held[name] for name in held.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return None
-    whole = isinstance(found, dict) and all(name in found for name in NEEDED)
-    return found if whole else None
+    whole = isinstance(result, dict) and set(result) >= NEEDED and set(errors) >= ERRORS
+    return (result, errors) if whole else None
 
 
-def read_results(output: Path) -> list[dict[str, Any]]:
-    """All results of a study that are whole, by arm, steps and seed."""
-    folders = sorted({path.parent for path in (output / "runs").glob("*/*/*/result.json")})
-    found = [result for result in map(read_result, folders) if result is not None]
-    return sorted(found, key=lambda result: (result["arm"], result["steps"], result["seed"]))
-
-
-def spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation of a sample; NaN for the deviation of one value."""
-    deviation = statistics.stdev(values) if len(values) > 1 else math.nan
-    return statistics.fmean(values), deviation
-
-
-@dataclass(frozen=True)
-class Paired:
-    """A comparison of two arms, seed by seed.
-
-    Attributes:
-        differences: Arm less control, one a seed that both have.
-        mean: Their mean.
-        p: Two-sided p of the paired t test; NaN for fewer than two seeds.
-    """
-
-    differences: tuple[float, ...]
-    mean: float
-    p: float
-
-
-def paired(arm: Mapping[int, float], control: Mapping[int, float]) -> Paired | None:
-    """Compare two arms by the seeds that both have.
-
-    Args:
-        arm: Value by seed.
-        control: Likewise.
-
-    Returns:
-        None if they have no seed in common.
-    """
-    differences = tuple(arm[seed] - control[seed] for seed in sorted(set(arm) & set(control)))
-    if not differences:
+def read_result(run: Run, settings: Settings) -> Result | None:
+    """The result of a run that went to its end; None where there is none that is whole."""
+    found = read_measured(run, settings)
+    if found is None or found[0]["steps"] != found[0]["planned"]:
         return None
-    mean, deviation = spread(differences)
-    if len(differences) < 2:
-        return Paired(differences, mean, math.nan)
-    if deviation == 0:
-        return Paired(differences, mean, 1.0 if mean == 0 else 0.0)
-    statistic = mean / (deviation / math.sqrt(len(differences)))
-    return Paired(differences, mean, float(2 * student.sf(abs(statistic), len(differences) - 1)))
+    return found[0]
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 # anything json can hold
+    """Read a file.
+
+    Raises:
+        DatasetError: If it is not whole.
+        FileNotFoundError: If there is none.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        msg = f"`{path}` must be a whole json file, but got {error}. Restore or remove it."
+        raise DatasetError(msg) from error

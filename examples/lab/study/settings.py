@@ -1,84 +1,92 @@
-"""What all runs of a study folder share, and whose folder it is."""
+"""What all runs of a study share, and what tells one run from another."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock
+from typing import Any, Literal
 
 from advaug.augment.corruptions import BENCHMARK, BENCHMARK_VERSION
-from lab.experiment import check_same_settings
-from lab.study.arms import Arm
-from lab.trainer import write_json
 
-__all__ = ["StudySettings", "claim_folder"]
+__all__ = ["COMMITTEE", "Run", "Settings"]
+
+COMMITTEE = "committee"  # plain runs that choose the hardest pictures, and are not in the tables
+COMMITTEE_SEED = 1000
+UNSHARED = ("root", "output", "device", "captured", "threads", "processes")
 
 
 @dataclass(frozen=True)
-class StudySettings:
-    """What all runs of a study share.
+class Settings:
+    """How every detector of a study is trained and measured.
 
     Attributes:
-        data: Kind of the pictures, such as "pts".
-        root: Folder of the pictures.
-        pictures: How many to train on and to measure on, evenly spread; None for all.
-        detector: Name of the detector.
+        root: Folder with `train` and `val`, pictures named person_frame beside `.pts` files.
+        output: Folder of the results.
+        arms: Names of the ways to train.
+        seeds: Of the runs of each arm.
+        committee: How many plain runs with other seeds choose the hardest tenth; 0 for no such
+            subset.
+        measured: "test" for `val`, or "choose" for the people held back from `train`.
+        choose_people: How many people are held back.
         image_size: Side of the pictures.
-        steps: Optimizer steps of a run at an equal number of steps.
         batch_size: Pictures a step.
-        learning_rate: Of Adam, at the start; it falls to zero in a cosine.
-        severities: Of the corruptions.
-        precision: "no", "bf16" or "fp16".
-        head_start: Steps of plain training that the detectors of all arms have behind them when a
-            run begins; 0 for fresh weights.
+        learning_rate: Of Adam, at its highest.
+        width: Features of HG*1.
+        depth: How often its hourglass halves the picture.
+        out_stride: Pixels of the picture per pixel of its heatmaps.
+        attacker_width: Features of attacker and discriminator; None for the library's.
+        severities: Of the rendered corruptions.
+        precision: "bf16" for autocast, or "no".
+        device: "cpu" or "cuda".
+        captured: Whether steps are replayed as CUDA graphs.
+        threads: Of each process on a CPU.
+        processes: That train at the same time; None for one a run.
     """
 
-    data: str
-    root: Path | None
-    pictures: tuple[int, int] | None
-    detector: str
-    image_size: int
-    steps: int
-    batch_size: int
-    learning_rate: float
-    severities: tuple[int, ...]
-    precision: str
-    head_start: int
+    root: Path
+    output: Path
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...] = (0, 1)
+    committee: int = 2
+    measured: Literal["test", "choose"] = "test"
+    choose_people: int = 40
+    image_size: int = 64
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    width: int = 256
+    depth: int = 4
+    out_stride: int = 1
+    attacker_width: int | None = None
+    severities: tuple[int, ...] = (2, 4)
+    precision: Literal["no", "bf16"] = "no"
+    device: Literal["cpu", "cuda"] = "cpu"
+    captured: bool = True
+    threads: int = 1
+    processes: int | None = None
+
+    def runs(self) -> list["Run"]:
+        """All runs: seed by seed, so that what is cut off at the end is a seed and not an arm."""
+        committee = [Run(COMMITTEE, COMMITTEE_SEED + place) for place in range(self.committee)]
+        return committee + [Run(arm, seed) for seed in self.seeds for arm in self.arms]
 
     def description(self) -> dict[str, Any]:
-        """The settings as a json file gives them back."""
-        found = asdict(self) | {"benchmark": f"{BENCHMARK} {BENCHMARK_VERSION}"}
-        if self.root is not None:
-            found["root"] = self.root.name  # the same pictures may lie elsewhere tomorrow
-        return json.loads(json.dumps(found))
+        """What must be the same for results to be compared, as a json file gives it back."""
+        kept = {name: value for name, value in asdict(self).items() if name not in UNSHARED}
+        kept["benchmark"] = f"{BENCHMARK} {BENCHMARK_VERSION}"
+        return json.loads(json.dumps(kept))
 
 
-def claim_folder(output: Path, settings: StudySettings, arms: Mapping[str, Arm]) -> None:
-    """Make a folder this study's, or go on with it. Arms and seeds may be added at any time.
+@dataclass(frozen=True)
+class Run:
+    """One detector to be trained.
 
-    Args:
-        output: The folder.
-        settings: What its runs share.
-        arms: Those that are about to be trained.
-
-    Raises:
-        ValueError: If the folder holds a study with other settings, or an arm of one of these names
-            with other options.
+    Attributes:
+        arm: Name of the way to train.
+        seed: Of everything random.
     """
-    wanted = {"settings.json": settings.description()} | {
-        f"runs/{name}/arm.json": json.loads(json.dumps(arm.description()))
-        for name, arm in arms.items()
-    }
-    output.mkdir(parents=True, exist_ok=True)
-    with FileLock(output / ".folder.lock"):
-        for name, content in wanted.items():
-            path = output / name
-            if path.exists():
-                check_same_settings(path.parent, json.loads(path.read_text()), content)
-        for name, content in wanted.items():
-            path = output / name
-            if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_json(path, content)
+
+    arm: str
+    seed: int
+
+    def folder(self, output: Path) -> Path:
+        """Where its checkpoint and its result are kept."""
+        return output / "runs" / f"{self.arm}-{self.seed}"

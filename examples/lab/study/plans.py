@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from lab.study.arms import ARMS
+
 __all__ = ["PLANS"]
 
 FULL = ("plain", "appearance", "erasing", "saat", "literal")
@@ -27,7 +29,7 @@ PLANS: Mapping[str, Mapping[str, Any]] = {
     },
     # To see that everything runs.
     "tiny": {
-        "arms": (*FULL, "saat-half"),
+        "arms": tuple(ARMS),
         "image_size": 32,
         "batch_size": 4,
         "width": 8,

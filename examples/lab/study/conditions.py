@@ -12,9 +12,9 @@ from torch import Tensor
 from advaug.augment import corruptions
 from advaug.augment.corruptions import corrupt
 from advaug.evaluation.evaluate import CONDITIONS, Condition
-from lab.study.benchmark import to_bytes, write_pictures
-from lab.timed.faces import hold, measured_people
-from lab.timed.settings import Settings
+from lab.study.faces import hold, measured_people
+from lab.study.pictures import to_bytes, write_pictures
+from lab.study.settings import Settings
 
 __all__ = ["GROUPS", "condition_names", "conditions", "pictures_under", "render"]
 
@@ -40,21 +40,29 @@ def condition_names(settings: Settings) -> list[str]:
 
 
 def render(settings: Settings) -> None:
-    """Make the files that are missing, in the order in which they will be needed."""
+    """Make the files that are missing or damaged, in the order in which they will be needed."""
     torch.set_num_threads(settings.threads)
     folder = _folder(settings)
     folder.mkdir(parents=True, exist_ok=True)
     pictures = hold(measured_people(settings), "cpu")
     for name, condition in conditions(settings).items():
         path = _path(folder, name)
-        if not path.exists():
-            write_pictures(path, _changed(condition, pictures.images, pictures.landmarks))
+        held = pictures_under(name, settings)
+        if held is not None and held.shape == pictures.images.shape:
+            continue
+        if path.exists():
+            print(f"`{path}` is damaged: it is made anew", flush=True)
+        write_pictures(path, _changed(condition, pictures.images, pictures.landmarks))
 
 
 def pictures_under(name: str, settings: Settings) -> Tensor | None:
-    """The pictures `(B, 3, H, W)` as bytes on the CPU; None while they are not made."""
-    path = _path(_folder(settings), name)
-    return torch.from_numpy(np.load(path, mmap_mode="c")) if path.exists() else None
+    """The pictures `(B, 3, H, W)` as bytes on the CPU; None while they are not whole."""
+    try:
+        pictures = np.load(_path(_folder(settings), name), mmap_mode="c")
+    except (OSError, ValueError, EOFError):
+        return None
+    whole = isinstance(pictures, np.ndarray) and pictures.dtype == np.uint8
+    return torch.from_numpy(pictures) if whole else None
 
 
 def _corrupted(

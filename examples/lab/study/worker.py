@@ -1,24 +1,26 @@
 """A process that times steps, trains runs and measures detectors, as it is told."""
 
 import gc
-import json
+import multiprocessing
+import os
+import shutil
+import threading
 import time
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from advaug.base.files import whole_file
-from lab.timed.faces import hold, measured_people, training_people
-from lab.timed.learner import Learner
-from lab.timed.measure import measure, predicted
-from lab.timed.settings import Run, Settings
-from lab.trainer import write_json
+from advaug.errors import DatasetError
+from lab.study.faces import hold, measured_people, training_people
+from lab.study.learner import Learner
+from lab.study.measure import measure, predicted
+from lab.study.results import write_measured
+from lab.study.settings import Run, Settings
 
-__all__ = ["read_result", "work"]
+__all__ = ["end_with_parent", "work"]
 
 SETTLED = 5  # steps until a captured one is replayed
 LEAST = 3  # steps that a timing is made of, or three times as many as are launched together
@@ -33,6 +35,7 @@ def work(connection: Connection, settings: Settings, captured: bool) -> None:
 
     Answers are `(True, result)`, or `(False, what went wrong)`.
     """
+    end_with_parent()
     try:
         worker = _Worker(settings, captured)
         while (message := connection.recv()) is not None:
@@ -40,8 +43,26 @@ def work(connection: Connection, settings: Settings, captured: bool) -> None:
             connection.send((True, getattr(worker, name)(*arguments)))
     except EOFError:
         return
+    except (DatasetError, OSError) as error:  # which say all that there is to know
+        connection.send((False, f"{type(error).__name__}: {error}"))
     except Exception:  # whatever it is, the others go on, and the reason is told
         connection.send((False, traceback.format_exc()))
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it ends, however that happens.
+
+    Else it would go on writing into a folder in which another study may have begun.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 class _Worker:
@@ -105,17 +126,13 @@ class _Worker:
         gc.collect()  # the graph it has been timed with, whose memory others can use
         if self.settings.device == "cuda":
             torch.cuda.empty_cache()
-        folder = run.folder(self.settings.output)
         learner = self.learner = self._learner(run, steps)
-        checkpoint = folder / "checkpoint.pt"
-        learner.load(checkpoint)
+        checkpoints = run.folder(self.settings.output) / "checkpoints"
+        learner.load(checkpoints, lambda text: print(f"{run.arm}, seed {run.seed}: {text}"))
         began, first = time.time(), learner.done
-        curve = self._train(learner, checkpoint, stop_at)
+        curve = self._train(learner, checkpoints, stop_at)
         trained, taken = time.time(), learner.done - first
         errors = measure(learner, self.test, self.settings, end_at)
-        folder.mkdir(parents=True, exist_ok=True)
-        with whole_file(folder / "errors.npz") as temporary, temporary.open("wb") as file:
-            np.savez(file, **errors)
         result = {
             "arm": run.arm,
             "seed": run.seed,
@@ -128,9 +145,9 @@ class _Worker:
             "memory": _peak(self.settings.device),
             "curve": curve,
         }
-        write_json(folder / "result.json", result)
+        write_measured(run, self.settings, result, errors)
         if learner.done == steps:
-            checkpoint.unlink(missing_ok=True)
+            shutil.rmtree(checkpoints, ignore_errors=True)  # the result stands for them
         return result
 
     def _steps_in(self, seconds: float) -> int:
@@ -145,7 +162,7 @@ class _Worker:
             self._wait()
         return steps
 
-    def _train(self, learner: Learner, checkpoint: Path, stop_at: float) -> list[list[float]]:
+    def _train(self, learner: Learner, checkpoints: Path, stop_at: float) -> list[list[float]]:
         curve: list[list[float]] = []
         apart = min(FARTHEST, max(1, learner.steps // CHECKPOINTS))
         while learner.done < learner.steps and time.time() < stop_at:
@@ -153,10 +170,10 @@ class _Worker:
             if learner.done % max(1, learner.steps // POINTS) == 0:
                 curve.append([learner.done, loss.item()])
             if learner.done % apart == 0 and learner.done < learner.steps:
-                learner.save(checkpoint)
+                learner.save(checkpoints)
         self._wait()
         if learner.done < learner.steps:
-            learner.save(checkpoint)
+            learner.save(checkpoints)
         return curve
 
     def _learner(self, run: Run, steps: int) -> Learner:
@@ -165,16 +182,6 @@ class _Worker:
     def _wait(self) -> None:
         if self.settings.device == "cuda":
             torch.cuda.synchronize()
-
-
-def read_result(run: Run, settings: Settings) -> dict[str, Any] | None:
-    """The result of a run that went to its end; None where there is none."""
-    path = run.folder(settings.output) / "result.json"
-    try:
-        result = json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-    return result if result["steps"] == result["planned"] else None
 
 
 def _peak(device: str) -> int | None:

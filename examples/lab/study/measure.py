@@ -11,9 +11,9 @@ from torch import Tensor
 from advaug.evaluation.evaluate import predict
 from advaug.evaluation.metrics import nme
 from advaug.training.loading import InMemoryLandmarks
-from lab.timed.conditions import condition_names, pictures_under
-from lab.timed.learner import Learner
-from lab.timed.settings import Settings
+from lab.study.conditions import condition_names, pictures_under
+from lab.study.learner import Learner
+from lab.study.settings import Settings
 
 __all__ = ["NORMALIZERS", "measure", "predicted"]
 

@@ -1,6 +1,5 @@
 """Bring what the runs have left into three files: numbers, errors of each picture, and tables."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advaug.base.files import whole_file
-from lab.timed.report import write_report
-from lab.timed.settings import Settings
+from lab.study.report import write_report
+from lab.study.results import read_json, read_measured
+from lab.study.settings import Settings
 from lab.trainer import write_json
 
 __all__ = ["collect"]
@@ -22,17 +22,16 @@ def collect(settings: Settings, report: Path) -> None:
         settings: Of the study.
         report: Folder of the three files.
     """
-    output, results, errors = settings.output, [], {}
+    results, errors = [], {}
     for run in settings.runs():
-        folder = run.folder(output)
-        if (folder / "result.json").exists():
-            results.append(json.loads((folder / "result.json").read_text()))
-            with np.load(folder / "errors.npz") as held:
-                errors |= {f"{run.arm}-{run.seed}/{name}": held[name] for name in held.files}
+        found = read_measured(run, settings)
+        if found is not None:
+            results.append(found[0])
+            errors |= {f"{run.arm}-{run.seed}/{name}": each for name, each in found[1].items()}
     if not results:
         return
-    subsets = _read(output / "subsets.json")
-    study = {"plan": _read(output / "plan.json"), "results": results, **subsets}
+    plan, subsets = (_read(settings.output / f"{name}.json") for name in ("plan", "subsets"))
+    study = {"plan": plan, "results": results, **subsets}
     report.mkdir(parents=True, exist_ok=True)
     write_json(report / "study.json", study)
     _write_errors(report / "errors.npz", errors)
@@ -40,9 +39,9 @@ def collect(settings: Settings, report: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.exists() else {}
+    return read_json(path) if path.exists() else {}
 
 
 def _write_errors(path: Path, errors: dict[str, NDArray[np.generic]]) -> None:
     with whole_file(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **errors)
+        np.savez_compressed(file, allow_pickle=False, **errors)

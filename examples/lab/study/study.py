@@ -1,6 +1,5 @@
 """Time the steps, plan the runs, train them beside each other, and stop in time."""
 
-import json
 import multiprocessing
 import time
 from collections.abc import Mapping, Sequence
@@ -11,14 +10,17 @@ from typing import Any
 
 import torch
 
+from advaug.base.files import locked_folder, remove_leftovers
+from advaug.errors import DatasetError
 from lab.experiment import check_same_settings
-from lab.timed.budget import Costs, budget_of
-from lab.timed.collect import collect
-from lab.timed.conditions import condition_names, render
-from lab.timed.faces import hold, measured_people, real_subsets
-from lab.timed.pool import Pool, Worker
-from lab.timed.settings import Run, Settings
-from lab.timed.worker import read_result
+from lab.study.budget import Costs, budget_of
+from lab.study.collect import collect
+from lab.study.conditions import condition_names, render
+from lab.study.faces import hold, measured_people, real_subsets, training_people
+from lab.study.pool import Pool, Worker
+from lab.study.results import read_json, read_measured, read_result
+from lab.study.settings import Run, Settings
+from lab.study.worker import end_with_parent
 from lab.trainer import write_json
 
 __all__ = ["run_study"]
@@ -45,14 +47,20 @@ def run_study(settings: Settings, *, minutes: float, report: Path) -> list[Run]:
         Those runs that have not gone to their end.
 
     Raises:
-        ValueError: If the folder holds a study with other settings, or the time is too short.
+        ValueError: If the folder holds a study with other settings or has lost its plan, another
+            process is at it, the pictures are unfit, or the time is too short.
     """
-    study = _Study(settings, time.time() + 60 * minutes, report)
-    study.claim()
-    if study.left():
-        study.work()
-    study.write_tables()
-    return study.left()
+    deadline = time.time() + 60 * minutes
+    for people in (training_people, measured_people):
+        people(settings)  # raises before anything is written
+    with locked_folder(settings.output):
+        remove_leftovers(settings.output)
+        study = _Study(settings, deadline, report)
+        study.claim()
+        if study.left():
+            study.work()
+        study.write_tables()
+        return study.left()
 
 
 class _Study:
@@ -72,8 +80,7 @@ class _Study:
         """Make the folder this study's, or go on with it."""
         path, ours = self.settings.output / "settings.json", self.settings.description()
         if path.exists():
-            check_same_settings(path.parent, json.loads(path.read_text()), ours)
-        self.settings.output.mkdir(parents=True, exist_ok=True)
+            check_same_settings(path.parent, read_json(path), ours)
         write_json(path, ours)
 
     def left(self) -> list[Run]:
@@ -83,11 +90,14 @@ class _Study:
     def work(self) -> None:
         """From the first process to the last run."""
         renderer = multiprocessing.get_context("spawn").Process(
-            target=render, args=(self.settings,), daemon=True
+            target=_render, args=(self.settings,), daemon=True
         )
         renderer.start()
         if self.settings.device == "cpu":
             renderer.join()  # or it would disturb the timing
+            if renderer.exitcode:
+                msg = "the changed pictures could not be made: see the failure above."
+                raise RuntimeError(msg)
         runs = self.left()
         pool = Pool(self.settings, self.settings.processes or len(runs), self.say)
         try:
@@ -99,7 +109,20 @@ class _Study:
 
     def _planned(self) -> dict[str, int] | None:
         """The steps of each arm, if an earlier call has planned them."""
-        return json.loads(self.plan_path.read_text())["steps"] if self.plan_path.exists() else None
+        try:
+            return read_json(self.plan_path)["steps"]
+        except FileNotFoundError:
+            fact = "it is missing"
+        except (DatasetError, TypeError, KeyError) as error:
+            fact = f"{type(error).__name__}: {error}"
+            self.say(f"`{self.plan_path}` is not whole")
+        if any(read_measured(run, self.settings) for run in self.settings.runs()):
+            msg = (
+                f"`{self.plan_path}` must hold the plan that the finished runs have followed, but "
+                f"got {fact}. Restore it, or begin in another folder."
+            )
+            raise ValueError(msg)
+        return None
 
     def _fit(self, runs: Sequence[Run], steps: Mapping[str, float]) -> list[Run]:
         """Those runs that can be trained, as far as is known."""
@@ -202,7 +225,7 @@ class _Study:
 
     def _train(self, pool: Pool, runs: list[Run], steps: dict[str, int]) -> None:
         """Give each worker a run after the other, and keep every result at once."""
-        plan = json.loads(self.plan_path.read_text())
+        plan = read_json(self.plan_path)
         end_at = self.deadline - LAST - WRITING
         rounds = -(-len(runs) // max(1, len(pool.workers)))
         stop_at = end_at - plan["measuring"] / rounds
@@ -240,7 +263,11 @@ class _Study:
         """Which pictures are hard by themselves: found once, while the processes train."""
         path = self.settings.output / "subsets.json"
         if path.exists():
-            return
+            try:
+                read_json(path)
+                return
+            except DatasetError:
+                self.say(f"`{path}` is not whole: it is made anew")
         people = measured_people(self.settings)
         subsets = real_subsets(people, hold(people, "cpu"))
         masks = {name: mask.tolist() for name, mask in subsets.items()}
@@ -252,6 +279,11 @@ class _Study:
             collect(self.settings, self.report)
         except (OSError, ValueError, KeyError) as error:
             self.say(f"no tables: {type(error).__name__}: {error}")
+
+
+def _render(settings: Settings) -> None:
+    end_with_parent()
+    render(settings)
 
 
 def _machine(settings: Settings) -> str:

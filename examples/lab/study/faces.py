@@ -12,7 +12,7 @@ from advaug.datasets.pictures import read_picture
 from advaug.errors import DatasetError
 from advaug.evaluation.hardness import blockiness, large_pose, low_quality, sharpness
 from advaug.training.loading import InMemoryLandmarks
-from lab.timed.settings import Settings
+from lab.study.settings import Settings
 
 __all__ = ["People", "hold", "measured_people", "real_subsets", "training_people"]
 

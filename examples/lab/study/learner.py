@@ -1,7 +1,8 @@
 """One run: a detector, what trains it, and a step that a GPU may replay."""
 
 import math
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,23 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from advaug.augment import HandcraftedAugmentation
-from advaug.base.files import whole_file
+from advaug.baselines import Defence
 from advaug.detectors import HourglassNet
+from advaug.errors import DatasetError
 from advaug.schemes import FACE_68
 from advaug.training import CapturedStep
 from advaug.training.loading import InMemoryLandmarks
+from lab.checkpoints import last_whole, read_states, seal
 from lab.codecs import HeatmapCodec
+from lab.study.arms import arm_of
 from lab.study.own import ChangedAugmentation
-from lab.timed.arms import arm_of
-from lab.timed.settings import Run, Settings
+from lab.study.settings import Run, Settings
 
 __all__ = ["Learner"]
 
 WARM_UP = 0.05  # of the steps, in which the learning rate rises
+NOBODY = slice(0, 0)
+STATES = "states.pt"
 
 
 class Learner:
@@ -41,21 +46,21 @@ class Learner:
         self.arm = arm_of(run.arm)
         self.done = 0
         torch.manual_seed(run.seed)  # all arms of a seed start from the same weights
-        options = {"depth": settings.depth, "out_stride": settings.out_stride}
+        options: dict[str, Any] = {"depth": settings.depth, "out_stride": settings.out_stride}
         self.detector = self._place(HourglassNet(68, width=settings.width, **options)).train()
         self.codec = HeatmapCodec(settings.out_stride)
         make = self.arm.make
-        self.adversary = None if make is None else self._place(make(settings, run.seed))
+        self.adversary: Any = None if make is None else self._place(make(settings, run.seed))
         usual = {"flip_permutation": FACE_68.flip_permutation, "seed": run.seed}
         self.augmentation = (
             HandcraftedAugmentation(**usual)
             if self.arm.own is None
-            else ChangedAugmentation(self.arm.own, **usual)
+            else ChangedAugmentation(self.arm.own, first_half=self.arm.attacked == "rest", **usual)
         )
         self._rate = torch.zeros((), device=settings.device)  # a tensor: a graph reads it anew
         self.optimizer = Adam(self.detector.parameters(), lr=self._rate, fused=True)
         self._step = self._learn
-        if captured:
+        if captured and not isinstance(self.adversary, Defence):
             self._step = CapturedStep(self._learn, self.adversary, [self.optimizer])
 
     def step(self) -> Tensor:
@@ -78,21 +83,45 @@ class Learner:
             return "as they are"
         return "replayed" if self._step.reason is None else f"as they are: {self._step.reason}"
 
-    def save(self, path: Path) -> None:
-        """Write all that an exact resume needs."""
+    def save(self, folder: Path) -> None:
+        """Write all that an exact resume needs.
+
+        Args:
+            folder: Of the run's checkpoints.
+        """
         state = {name: part.state_dict() for name, part in self._parts().items()}
         state |= {"done": self.done, "steps": self.steps, "random": torch.get_rng_state()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as temporary:
-            torch.save(state, temporary)
+        partial = folder / "partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        torch.save(state, partial / STATES)
+        seal(partial, folder, self.done)
 
-    def load(self, path: Path) -> None:
-        """Go on where `save` was called, if it was, for a run of as many steps."""
-        if not path.exists():
+    def load(self, folder: Path, tell: Callable[[str], None] = print) -> None:
+        """Go on where `save` was called, if it was, for a run of as many steps.
+
+        Args:
+            folder: Of the run's checkpoints.
+            tell: Gets a line about a damaged checkpoint, or one of another plan.
+
+        Raises:
+            DatasetError: If all checkpoints are damaged, or the last whole one lacks a state or
+                would run code.
+        """
+        path = last_whole(folder, (STATES,), tell)
+        if path is None:
             return
-        # Our own file; optimizers and generators keep more than tensors in it.
-        state = torch.load(path, weights_only=False, map_location=self.settings.device)
+        state = read_states(path / STATES, self.settings.device)
+        missing = {*self._parts(), "done", "steps", "random"} - set(state)
+        if missing:
+            msg = (
+                f"`{path}` must hold every state of this run, but {', '.join(sorted(missing))} is "
+                "missing. Remove it to go on from the one before."
+            )
+            raise DatasetError(msg)
         if state["steps"] != self.steps:
+            tell(f"`{folder}` is of a run of {state['steps']} steps, not {self.steps}: begun anew")
+            shutil.rmtree(folder)
             return
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
@@ -111,18 +140,33 @@ class Learner:
         return loss.detach()
 
     def _loss(self, images: Tensor, landmarks: Tensor, visible: Tensor) -> Tensor:
-        size = (images.shape[-2], images.shape[-1])
-        heatmaps, visible = self.codec.encode(landmarks, visible, size)
-        adversary, attacked = self.adversary, self.arm.attacked
-        own = len(images) // 2 if adversary is not None and attacked == "half" else len(images)
-        if adversary is not None and attacked == "batch":
-            images = adversary.augment(images, (landmarks, visible))
-        output = self.detector(images[:own])
-        loss = self.codec.task.error(output, (heatmaps[:own], visible[:own])).mean()
-        if adversary is None or attacked == "batch":
-            return loss
-        theirs = slice(own, None) if attacked == "half" else slice(None)
-        return loss + adversary(self.detector, images[theirs], (heatmaps[theirs], visible[theirs]))
+        size, adversary = (images.shape[-2], images.shape[-1]), self.adversary
+        heatmaps, visible_maps = self.codec.encode(landmarks, visible, size)
+        beside = self._beside(len(images))
+        own = slice(0, beside.start) if self.arm.attacked == "half" else slice(None)
+        if adversary is not None and beside == NOBODY:
+            images = self._augmented(images, landmarks, visible)
+        output = self.detector(images[own])
+        errors = self.codec.task.error(output, (heatmaps[own], visible_maps[own]))
+        if adversary is None:
+            return errors.mean()
+        if self.arm.told:
+            adversary.tell(errors)
+        if beside == NOBODY:
+            return errors.mean()
+        target = (heatmaps[beside], visible_maps[beside])
+        return errors.mean() + adversary(self.detector, images[beside], target)
+
+    def _beside(self, count: int) -> slice:
+        """The pictures that the adversary gets in a call of its own."""
+        parts = {"half": slice(count // 2, None), "all": slice(0, None)}
+        return parts.get(self.arm.attacked, NOBODY)
+
+    def _augmented(self, images: Tensor, landmarks: Tensor, visible: Tensor) -> Tensor:
+        """The batch with its attacked pictures."""
+        own = len(images) // 2 if self.arm.attacked == "rest" else 0
+        theirs = self.adversary.augment(images[own:], (landmarks[own:], visible[own:]))
+        return torch.cat([images[:own], theirs])
 
     def _parts(self) -> Mapping[str, Any]:
         parts = {

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import wait
 from typing import Any
 
-from lab.timed.settings import Settings
-from lab.timed.worker import work
+from lab.study.settings import Settings
+from lab.study.worker import work
 
 __all__ = ["Pool", "Worker"]
 
