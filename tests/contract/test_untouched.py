@@ -518,6 +518,10 @@ def test_checkpointing_of_a_timm_backbone_changes_neither_gradients_nor_statisti
     one = tiny_adversary(HeatmapTask(), batch_norm=batch_norm)
     other = copy.deepcopy(one)
     images, target = heatmap_batch(side=64)
+    try:
+        copy.deepcopy(again)(images).sum().backward()
+    except RuntimeError as error:
+        pytest.skip(f"this timm's own checkpointing fails, without an adversary: {error}")
     before = [buffer.clone() for buffer in again.buffers()]
     for net, adversary in ((plain, one), (again, other)):
         adversary(net, images, target).backward()
