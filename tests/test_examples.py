@@ -123,9 +123,9 @@ def test_the_mdm_example_starts_from_the_mean_shape_of_its_pictures(tmp_path):
     ("words", "message"),
     [
         (("--patch-size", "9"), "`patch_size` must be at least 10"),
-        (("--image-size", "50"), "divisible by"),
+        (("--data", "pts", "--root", "nowhere"), "nowhere"),
     ],
-    ids=["patch", "size"],
+    ids=["patch", "no folder"],
 )
 def test_the_mdm_example_refuses_in_one_line(tmp_path, words, message):
     done = run("train_300w_mdm.py", *words, "--device", "cpu", folder=tmp_path)

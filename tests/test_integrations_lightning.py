@@ -221,7 +221,7 @@ def test_the_report_is_logged_when_lightning_logs(tmp_path):
 
 
 def test_an_unhealthy_run_ends_with_a_warning():
-    (module, adversary), _ = twins(beta=0.0)
+    (module, adversary), _ = twins()
     adversary.running_means.steps += 100
     adversary.running_means.values.fill_(1.0)
     with pytest.warns(UserWarning, match="β is 0 for"):
