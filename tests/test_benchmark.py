@@ -179,7 +179,10 @@ def test_an_export_that_gives_other_numbers_is_refused():
         (("--batch-size", "0"), "`--batch-size` must be at least 1, but got 0"),
         (("--repeats", "-1"), "`--repeats` must be at least 1"),
         (("--clock", "processor"), "Use `--device cpu --threads 1`"),
-        (("--detector", "hg3"), "`--detector` must be hg1, hg2, mdm or timm:NAME, but got 'hg3'"),
+        (
+            ("--detector", "hg3"),
+            "`--detector` must be hg1, hg2, mdm, vitpose or timm:NAME, but got 'hg3'",
+        ),
         (("--arms", "fast"), "invalid choice: 'fast'"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",

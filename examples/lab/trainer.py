@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -249,7 +250,9 @@ class Trainer:
         point = {"step": self.progress.step, "loss": loss.item()}
         report = getattr(self.adversary, "report", None)
         if isinstance(report, StepReport):
-            point |= report.read()
+            # What a step does not know is not a number, and has no place in json.
+            known = report.read().items()
+            point |= {name: value for name, value in known if not math.isnan(value)}
         self.progress.history.append(point)
         shown = {name: f"{point[name]:.3g}" for name in ("loss", "beta", "ssim") if name in point}
         bar.set_postfix({SYMBOLS.get(name, name): value for name, value in shown.items()})
