@@ -22,7 +22,9 @@ def jpeg(scene: Scene, quality: float) -> Tensor:
     scale = min(_CODED_SIDE / scene.square.side, _LARGEST_SCALE)
     size = (max(1, round(scale * scene.size[0])), max(1, round(scale * scene.size[1])))
     small = _resized(scene.images, size)
-    coded = jpeg_codec_differentiable(small, torch.tensor([quality], dtype=small.dtype))
+    factor = torch.tensor([quality], dtype=small.dtype)
+    # One by one: the codec's products of matrices round differently in batches of another size.
+    coded = torch.cat([jpeg_codec_differentiable(picture, factor) for picture in small.split(1)])
     return _resized(coded, scene.size)
 
 
