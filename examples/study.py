@@ -5,8 +5,8 @@
     python examples/study.py report --report runs/study/report
 
 FOLDER holds `train` and `val` with pictures named person_frame. The first start measures what a
-step of each arm costs and plans runs of equal time; start the same command again after a stop and
-it goes on by that plan. What is not given is the plan's.
+step of each arm costs and plans runs of equal time, or of equal steps; start the same command again
+after a stop and it goes on by that plan. What is not given is the plan's.
 """
 
 import argparse
@@ -54,6 +54,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--committee", type=int, help="plain runs that choose the hardest pictures")
     add("--measured", choices=("test", "choose"), help="`val`, or 40 people held back from `train`")
     add("--choose-people", type=int, help="how many are held back")
+    add(
+        "--equal",
+        choices=("time", "steps"),
+        help="what all runs have the same of (default time); cheaper arms then take less time",
+    )
     add("--severities", nargs="+", type=int, help="of the rendered corruptions")
     add("--learning-rate", type=float)
     add("--batch-size", type=int)

@@ -70,19 +70,42 @@ def test_conditions_are_rendered_once(root, tmp_path):
 COSTS = Costs(steps={"plain": 0.01, "dear": 0.04}, picture=0.001, build=2.0, throughput=1.2)
 
 
-@pytest.mark.parametrize(("runs", "processes"), [(4, 4), (4, 2), (5, 2), (1, 1)])
+def lasts(budget, runs, processes):
+    """Seconds that all runs take, as one process after the other becomes free."""
+    free = [0.0] * min(processes, len(runs))
+    for arm in runs:
+        free = sorted(free)
+        alone = budget.steps[arm] * COSTS.steps[arm]
+        free[0] += COSTS.build + len(free) * alone / COSTS.throughput
+    return max(free) + len(runs) * 100 * COSTS.picture / COSTS.throughput
+
+
+SHARES = [(["plain", "dear"] * 2, 4), (["plain", "dear"] * 2, 2), (["dear"] * 5, 2), (["plain"], 1)]
+
+
+@pytest.mark.parametrize(("runs", "processes"), SHARES)
 def test_all_runs_cost_the_same_and_fit(runs, processes):
     budget = budget_of(COSTS, runs=runs, processes=processes, pictures=100, left=120.0)
     assert budget.steps["plain"] == pytest.approx(4 * budget.steps["dear"], abs=4)
-    rounds = -(-runs // processes)
-    training = rounds * (COSTS.build + processes * budget.seconds / COSTS.throughput)
-    measuring = runs * 100 * COSTS.picture / COSTS.throughput
-    assert 0.85 * 120 < training + measuring + 8 < 120
+    assert budget.seconds == pytest.approx(0.01 * budget.steps["plain"], abs=0.01)
+    assert 0.85 * 120 < lasts(budget, runs, processes) + 8 < 120
 
 
-def test_too_few_minutes_are_told():
-    with pytest.raises(ValueError, match="must leave time for 4 runs, but got 0.2 minutes"):
-        budget_of(COSTS, runs=4, processes=4, pictures=100, left=10.0)
+@pytest.mark.parametrize(("runs", "processes"), SHARES)
+def test_all_runs_take_the_same_steps_and_fit(runs, processes):
+    shares = {"processes": processes, "pictures": 100, "left": 120.0}
+    budget = budget_of(COSTS, runs=runs, equal="steps", **shares)
+    assert budget.steps["plain"] == budget.steps["dear"]
+    assert budget.seconds == pytest.approx(0.04 * budget.steps["dear"], abs=0.04)
+    assert 0.85 * 120 < lasts(budget, runs, processes) + 8 < 120
+
+
+@pytest.mark.parametrize("equal", ["time", "steps"])
+def test_too_few_minutes_are_told(equal):
+    runs, shares = ["plain", "dear"] * 2, {"processes": 4, "pictures": 100, "left": 10.0}
+    told = r"4 runs, but got 0.2 minutes after the timing, and a single step of each takes 0\.2\."
+    with pytest.raises(ValueError, match="must leave time for " + told):
+        budget_of(COSTS, runs=runs, equal=equal, **shares)
 
 
 def test_the_learning_rate_rises_and_falls_to_nothing():
@@ -312,7 +335,7 @@ def test_a_folder_belongs_to_one_study(finished):
         run_study(other, minutes=1.0, report=settings.output / "report")
 
 
-def write_study(folder, errors):
+def write_study(folder, errors, **settings):
     """Two arms of two seeds and one of the committee, each with one number for every picture."""
     names = ["clean", "masked", "fog/2", "fog/4"]
     held, results = {}, []
@@ -330,7 +353,9 @@ def write_study(folder, errors):
             "batch_size": 4,
             "precision": "no",
             "measured": "test",
+            **settings,
         },
+        "steps": {"plain": 9, "other": 9},
         "machine": "a machine",
         "versions": {"torch": "2"},
         "seconds": 3,
@@ -352,6 +377,20 @@ def test_tables_show_means_and_spreads(tmp_path):
     assert "| fog | 12.00 ± 5.66 | 4.00 |" in text
     assert "| other | 20.0 | 2.00 | 9 | 0 | replayed |" in text
     assert "| committee | 3" not in text
+
+
+@pytest.mark.parametrize(
+    ("equal", "said"),
+    [
+        ({}, "Equal time: each run takes as many steps as cost 3 s"),  # before there was a choice
+        ({"equal": "time"}, "Equal time: each run takes as many steps as cost 3 s"),
+        ({"equal": "steps"}, "Equal steps, not equal time: each run takes 9 steps; those of the"),
+    ],
+)
+def test_tables_say_what_was_equal(tmp_path, equal, said):
+    write_study(tmp_path, {("plain", 0): 0.02}, **equal)
+    write_report(tmp_path)
+    assert said in (tmp_path / "study.md").read_text()
 
 
 def test_arms_are_compared_with_plain_seed_by_seed(tmp_path):

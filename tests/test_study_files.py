@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from lab.study.faces import hold, training_people
 from lab.study.learner import Learner
 from lab.study.pool import Pool
 from lab.study.results import read_measured, read_result
-from lab.study.settings import Run
+from lab.study.settings import NEWER, Run
 from lab.study.study import _Study, run_study
 from lab.study.worker import _Worker
 from small_study import people_root, settings_of  # noqa: F401 # a fixture
@@ -208,6 +209,17 @@ def test_a_study_without_its_plan_mixes_no_runs(measured, content):
         study._planned()
     shutil.rmtree(RUN.folder(measured.output))
     assert study._planned() is None  # and is made anew
+
+
+def test_a_folder_that_is_older_than_a_setting_is_gone_on_with(measured):
+    older = {name: value for name, value in measured.description().items() if name not in NEWER}
+    path = measured.output / "settings.json"
+    path.write_text(json.dumps(older))
+    _Study(measured, time.time(), measured.output / "report").claim()
+    assert json.loads(path.read_text()) == measured.description()
+    other = _Study(replace(measured, equal="steps"), time.time(), measured.output / "report")
+    with pytest.raises(ValueError, match="differs in equal: time there, steps here"):
+        other.claim()
 
 
 def test_a_folder_is_worked_in_by_one_study_at_a_time(root, tmp_path):

@@ -92,10 +92,19 @@ def _about(study: dict[str, Any]) -> str:
     return (
         f"{plan['machine']}, torch {plan['versions']['torch']}; HG\\*1 of width {shared['width']}, "
         f"{shared['image_size']} px, batch {shared['batch_size']}, precision "
-        f"{shared['precision']}. Each run takes as many steps as cost {plan['seconds']:.0f} s with "
+        f"{shared['precision']}. {_what_is_equal(plan)} with "
         f"nothing else on the device; {plan['processes']} processes share it, and together get "
         f"done {plan['costs']['throughput']:.2f} times what one does alone. Measured on "
         f"{len(study.get('names', []))} pictures of the set {shared['measured']!r}."
+    )
+
+
+def _what_is_equal(plan: dict[str, Any]) -> str:
+    if plan["settings"].get("equal", "time") == "time":
+        return f"Equal time: each run takes as many steps as cost {plan['seconds']:.0f} s"
+    return (
+        f"Equal steps, not equal time: each run takes {max(plan['steps'].values())} steps; those "
+        f"of the dearest arm cost {plan['seconds']:.0f} s"
     )
 
 

@@ -1,16 +1,19 @@
 """What all runs of a study share, and what tells one run from another."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from advaug.augment.corruptions import BENCHMARK, BENCHMARK_VERSION
+from lab.study.budget import Equal
 
-__all__ = ["COMMITTEE", "Run", "Settings"]
+__all__ = ["COMMITTEE", "NEWER", "Run", "Settings"]
 
 COMMITTEE = "committee"  # plain runs that choose the hardest pictures, and are not in the tables
 COMMITTEE_SEED = 1000
+NEWER: Mapping[str, Any] = {"equal": "time"}  # what a folder lacks that is older than a setting
 UNSHARED = ("root", "output", "device", "captured", "threads", "processes")
 
 
@@ -34,6 +37,7 @@ class Settings:
         depth: How often its hourglass halves the picture.
         out_stride: Pixels of the picture per pixel of its heatmaps.
         attacker_width: Features of attacker and discriminator; None for the library's.
+        equal: What all runs have the same of: "time", or "steps", however long these take.
         severities: Of the rendered corruptions.
         precision: "bf16" for autocast, or "no".
         device: "cpu" or "cuda".
@@ -56,6 +60,7 @@ class Settings:
     depth: int = 4
     out_stride: int = 1
     attacker_width: int | None = None
+    equal: Equal = "time"
     severities: tuple[int, ...] = (2, 4)
     precision: Literal["no", "bf16"] = "no"
     device: Literal["cpu", "cuda"] = "cpu"

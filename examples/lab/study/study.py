@@ -19,7 +19,7 @@ from lab.study.conditions import condition_names, render
 from lab.study.faces import hold, measured_people, real_subsets, training_people
 from lab.study.pool import Pool, Worker
 from lab.study.results import read_json, read_measured, read_result
-from lab.study.settings import Run, Settings
+from lab.study.settings import NEWER, Run, Settings
 from lab.study.worker import end_with_parent
 from lab.trainer import write_json
 
@@ -80,7 +80,7 @@ class _Study:
         """Make the folder this study's, or go on with it."""
         path, ours = self.settings.output / "settings.json", self.settings.description()
         if path.exists():
-            check_same_settings(path.parent, read_json(path), ours)
+            check_same_settings(path.parent, {**NEWER, **read_json(path)}, ours)
         write_json(path, ours)
 
     def left(self) -> list[Run]:
@@ -136,10 +136,11 @@ class _Study:
         pictures = len(measured_people(self.settings).places) * len(condition_names(self.settings))
         budget = budget_of(
             costs,
-            runs=len(self._fit(runs, steps)),
+            runs=[run.arm for run in self._fit(runs, steps)],
             processes=max(1, len(pool.workers)),
             pictures=pictures,
             left=self.deadline - time.time(),
+            equal=self.settings.equal,
         )
         plan = {
             "settings": self.settings.description(),
