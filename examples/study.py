@@ -10,6 +10,7 @@ after a stop and it goes on by that plan. What is not given is the plan's.
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--severities", nargs="+", type=int, help="of the rendered corruptions")
     add("--learning-rate", type=float)
+    add("--averaging", type=float, help="decay of the average of weights that is measured, as 0.99")
+    add("--weight-decay", type=float, help="of AdamW, for all arms (default 0: Adam)")
     add("--batch-size", type=int)
     add("--image-size", type=int)
     add("--device", choices=("cpu", "cuda"))
@@ -85,6 +88,12 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         if value is not None and value <= 0:
             msg = f"`--{name.replace('_', '-')}` must be above 0, but got {value}."
             raise ValueError(msg)
+    if not 0 <= settings.averaging < 1:
+        msg = f"`--averaging` must be from 0 to below 1, but got {settings.averaging}. Try 0.99."
+        raise ValueError(msg)
+    if not 0 <= settings.weight_decay < math.inf:
+        msg = f"`--weight-decay` must be at least 0, but got {settings.weight_decay}. Try 0.01."
+        raise ValueError(msg)
     if settings.device == "cuda" and not torch.cuda.is_available():
         msg = "`--device cuda` needs a CUDA device, but there is none. Use `--plan cpu`."
         raise ValueError(msg)

@@ -186,6 +186,9 @@ def test_each_arm_shows_as_many_pictures_as_it_says(root, tmp_path):
         assert [len(images) for images in first[arm]] == [4], arm
     assert [len(images) for images in first["saat-erasing"]] == [4]
     assert {len(images) for images in first["augmax"]} == {2}
+    for arm in ("saat-geometry", "saat-adaptive", "saat-growing"):
+        assert [len(images) for images in first[arm]] == [4], arm
+    assert [len(images) for images in first["saat-average"]] == [2, 2]  # its own half, the attacked
     assert len(first["augmax"]) == 3  # its own half, a step of the choice, the chosen pictures
     assert len(first["geometry"]) == 5  # its own half, three draws, the hardest
     (plain,), (erased,) = first["plain"], first["saat-erasing"]
@@ -205,10 +208,14 @@ def test_only_the_told_arm_is_told(root, tmp_path, monkeypatch):
     assert told == [1]
 
 
+def can_be_replayed(arm):
+    return arm not in ("augmax", "geometry") and ARMS[arm].trial is None
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["no", "bf16"])
-@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm not in ("augmax", "geometry")])
+@pytest.mark.parametrize("arm", [arm for arm in ARMS if can_be_replayed(arm)])
 def test_a_replayed_run_gives_the_numbers_of_its_steps(root, tmp_path, arm, precision):
     settings = settings_of(root, tmp_path, device="cuda", precision=precision)
     data = hold(training_people(settings), "cuda")
@@ -421,6 +428,10 @@ def test_without_a_committee_there_is_no_hardest_tenth(tmp_path):
         (["--arms", "nonsense"], "invalid choice: 'nonsense'"),
         (["--severities", "7"], "severit"),
         (["--minutes", "0"], "`--minutes` must be above 0"),
+        (["--averaging", "1"], "`--averaging` must be from 0 to below 1, but got 1.0."),
+        (["--averaging", "nan"], "`--averaging` must be from 0 to below 1, but got nan."),
+        (["--weight-decay", "-1"], "`--weight-decay` must be at least 0, but got -1.0."),
+        (["--equal", "nothing"], "invalid choice: 'nothing'"),
         (["report", "--report", "nowhere"], "No such file"),
     ],
 )

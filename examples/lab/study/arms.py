@@ -9,6 +9,7 @@ from torch.optim import Adam
 
 from advaug import (
     HeatmapTask,
+    Objective,
     PatchDiscriminator,
     SampleAdaptiveAdversary,
     Schedule,
@@ -17,8 +18,11 @@ from advaug import (
 )
 from advaug.baselines import AugMax, Defence, HardestGeometry
 from advaug.networks.mixing import MixingAttacker
+from advaug.step.controller import ReconstructionController
+from advaug.view.appearance import RandomAppearance
 from lab.study.own import Change
 from lab.study.settings import COMMITTEE, Settings
+from lab.study.trials import Adaptive, Average, Geometry, Growing, GrowingAppearance, MakeTrial
 
 __all__ = ["ARMS", "Arm", "arm_of"]
 
@@ -39,6 +43,7 @@ class Arm:
             first. `"half"`: the second half, in a call of its own. `"all"`: the whole batch, in a
             call beside the detector's.
         told: Whether the adversary is told how wrong the detector is on each picture.
+        trial: Builds what makes the loss of a step in a way of its own, if anything does.
     """
 
     title: str
@@ -46,6 +51,7 @@ class Arm:
     make: MakeAdversary | None = None
     attacked: Literal["batch", "rest", "half", "all"] = "batch"
     told: bool = False
+    trial: MakeTrial | None = None
 
 
 def augment(
@@ -64,6 +70,17 @@ def mixing(settings: Settings, seed: int) -> SampleAdaptiveAdversary:
     networks = {**_networks(settings, structure=False), "attacker": attacker}
     view = View(regions=None)
     return SampleAdaptiveAdversary(**networks, view=view, optimizer=_optimizer, seed=seed)
+
+
+def growing(settings: Settings, seed: int) -> SampleAdaptiveAdversary:
+    """As `augment`, with an attack and an appearance that somebody makes stronger."""
+    return SampleAdaptiveAdversary(
+        objective=Objective(reconstruction_weight=ReconstructionController()),
+        view=View(appearance=GrowingAppearance(RandomAppearance(clamp=False))),
+        optimizer=_optimizer,
+        seed=seed,
+        **_networks(settings, structure=False),
+    )
 
 
 def half(settings: Settings, seed: int) -> SampleAdaptiveAdversary:
@@ -132,6 +149,27 @@ ARMS: Mapping[str, Arm] = {
     "mixing": Arm("SAAT with an attacker that mixes random changes", make=mixing),
     "saat-half": Arm("SAAT, the paper's call on half of each batch", make=half, attacked="half"),
     "literal": Arm("SAAT, the paper to the letter", make=literal, attacked="all"),
+    # Trials of attacks that do what the world does.
+    "saat-geometry": Arm(
+        "SAAT on half of each batch, which is moved in the way that a network chooses",
+        make=partial(augment, share=1.0),
+        trial=lambda detector, count, seed: Geometry(seed),
+    ),
+    "saat-adaptive": Arm(
+        "SAAT on half of each batch, easy pictures more often than hard ones",
+        make=partial(augment, share=1.0),
+        trial=lambda detector, count, seed: Adaptive(count, seed),
+    ),
+    "saat-growing": Arm(
+        "SAAT that grows from weak to full over the first half of the run",
+        make=growing,
+        trial=lambda detector, count, seed: Growing(),
+    ),
+    "saat-average": Arm(
+        "as saat-half, but the attack is on an average of the detector",
+        make=half,
+        trial=lambda detector, count, seed: Average(detector),
+    ),
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam
+from torch.optim import Adam, AdamW, Optimizer
 
 from advaug.augment import HandcraftedAugmentation
 from advaug.baselines import Defence
@@ -16,12 +16,14 @@ from advaug.detectors import HourglassNet
 from advaug.errors import DatasetError
 from advaug.schemes import FACE_68
 from advaug.training import CapturedStep
-from advaug.training.loading import InMemoryLandmarks
+from advaug.training.loading import InMemoryLandmarks, StepOrder
 from lab.checkpoints import last_whole, read_states, seal
 from lab.codecs import HeatmapCodec
 from lab.study.arms import arm_of
-from lab.study.own import ChangedAugmentation
+from lab.study.average import averaged
+from lab.study.own import ChangedAugmentation, HalfStill
 from lab.study.settings import Run, Settings
+from lab.study.trials import Step
 
 __all__ = ["Learner"]
 
@@ -37,6 +39,7 @@ class Learner:
         done: Steps behind it.
         detector: The detector.
         codec: Its targets and its landmarks.
+        average: A running average of the detector, which is measured in its place; None for none.
     """
 
     def __init__(
@@ -51,16 +54,16 @@ class Learner:
         self.codec = HeatmapCodec(settings.out_stride)
         make = self.arm.make
         self.adversary: Any = None if make is None else self._place(make(settings, run.seed))
-        usual = {"flip_permutation": FACE_68.flip_permutation, "seed": run.seed}
-        self.augmentation = (
-            HandcraftedAugmentation(**usual)
-            if self.arm.own is None
-            else ChangedAugmentation(self.arm.own, first_half=self.arm.attacked == "rest", **usual)
-        )
+        trial = self.arm.trial
+        made = None if trial is None else trial(self.detector, len(data), run.seed)
+        self.trial = None if made is None else self._place(made)
+        self.augmentation = self._augmentation()
+        decay = settings.averaging
+        self.average = averaged(self.detector, decay) if decay else None
         self._rate = torch.zeros((), device=settings.device)  # a tensor: a graph reads it anew
-        self.optimizer = Adam(self.detector.parameters(), lr=self._rate, fused=True)
+        self.optimizer = self._optimizer()
         self._step = self._learn
-        if captured and not isinstance(self.adversary, Defence):
+        if captured and made is None and not isinstance(self.adversary, Defence):
             self._step = CapturedStep(self._learn, self.adversary, [self.optimizer])
 
     def step(self) -> Tensor:
@@ -73,8 +76,15 @@ class Learner:
             images = images.contiguous(memory_format=torch.channels_last)
         self._rate.fill_(learning_rate(self.done, self.steps, settings.learning_rate))
         loss = self._step(images, landmarks, visible)
+        if self.average is not None:
+            self.average.update_parameters(self.detector)
         self.done += 1
         return loss
+
+    @property
+    def measured(self) -> nn.Module:
+        """What is measured: the average of the detector's weights, or the detector."""
+        return self.detector if self.average is None else self.average
 
     @property
     def way(self) -> str:
@@ -137,9 +147,13 @@ class Learner:
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.trial is not None:
+            self.trial.learned(self.detector)
         return loss.detach()
 
     def _loss(self, images: Tensor, landmarks: Tensor, visible: Tensor) -> Tensor:
+        if self.trial is not None:
+            return self.trial.loss(self._trial_step(images, landmarks, visible))
         size, adversary = (images.shape[-2], images.shape[-1]), self.adversary
         heatmaps, visible_maps = self.codec.encode(landmarks, visible, size)
         beside = self._beside(len(images))
@@ -156,6 +170,19 @@ class Learner:
             return errors.mean()
         target = (heatmaps[beside], visible_maps[beside])
         return errors.mean() + adversary(self.detector, images[beside], target)
+
+    def _trial_step(self, images: Tensor, landmarks: Tensor, visible: Tensor) -> Step:
+        order = StepOrder(self.settings.batch_size, len(self.data), self.run.seed)
+        return Step(
+            images,
+            landmarks,
+            visible,
+            numbers=order.indices(self.done, images.device),
+            progress=self.done / self.steps,
+            detector=self.detector,
+            adversary=self.adversary,
+            codec=self.codec,
+        )
 
     def _beside(self, count: int) -> slice:
         """The pictures that the adversary gets in a call of its own."""
@@ -174,8 +201,24 @@ class Learner:
             "optimizer": self.optimizer,
             "augmentation": self.augmentation,
             "adversary": self.adversary,
+            "trial": self.trial,
+            "average": self.average,
         }
         return {name: part for name, part in parts.items() if part is not None}
+
+    def _augmentation(self) -> HandcraftedAugmentation:
+        usual = {"flip_permutation": FACE_68.flip_permutation, "seed": self.run.seed}
+        if self.arm.own is not None:
+            first = self.arm.attacked == "rest"
+            return ChangedAugmentation(self.arm.own, first_half=first, **usual)
+        still = self.trial is not None and self.trial.moves
+        return HalfStill(**usual) if still else HandcraftedAugmentation(**usual)
+
+    def _optimizer(self) -> Optimizer:
+        parameters, decay = self.detector.parameters(), self.settings.weight_decay
+        if decay:
+            return AdamW(parameters, lr=self._rate, weight_decay=decay, fused=True)
+        return Adam(parameters, lr=self._rate, fused=True)
 
     def _share_rate(self) -> None:
         """Loading gives the optimizer a learning rate of its own."""

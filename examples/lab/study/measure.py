@@ -28,7 +28,7 @@ def measure(
     """Measure until the time is over; what is not measured by then is left out.
 
     Args:
-        learner: Holds the detector.
+        learner: Holds the detector, or the average that stands for it.
         pictures: Those to measure on.
         settings: Of the study.
         stop_at: When to stop, in seconds as of `time.time()`.
@@ -59,7 +59,7 @@ def predicted(learner: Learner, images: Tensor, settings: Settings) -> Tensor:
     with torch.autocast(settings.device, torch.bfloat16, enabled=half):
         for part in images.split(BATCH):
             values = part.to(settings.device, non_blocking=True).float() / 255
-            parts.append(predict(learner.detector, learner.codec.decode, values, batch_size=BATCH))
+            parts.append(predict(learner.measured, learner.codec.decode, values, batch_size=BATCH))
     return torch.cat(parts)
 
 

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from advaug.augment import HandcraftedAugmentation
-from advaug.augment.handcrafted import Target
+from advaug.augment.handcrafted import Target, _Changes
 from advaug.baselines import PRIME
 from advaug.baselines._photometric import Erasing
 from advaug.step.loan import private_randomness
 from advaug.view.appearance import RandomAppearance
 
-__all__ = ["CHANGES", "Change", "ChangedAugmentation"]
+__all__ = ["CHANGES", "Change", "ChangedAugmentation", "HalfStill"]
 
 PROBABILITY = 0.5  # of Zhong et al., AAAI 2020
 
@@ -50,3 +50,15 @@ class ChangedAugmentation(HandcraftedAugmentation):
         chosen = torch.arange(count) < count // 2 if self.first_half else drawn
         chosen = chosen.to(images.device, non_blocking=True)
         return torch.where(chosen[:, None, None, None], changed, images), target
+
+
+class HalfStill(HandcraftedAugmentation):
+    """The handcrafted augmentation, which leaves moving the second half of each batch to others.
+
+    That half is mirrored and recoloured as without this class, but not turned, scaled or shifted.
+    """
+
+    def _draw(self, batch: int, size: tuple[int, int]) -> _Changes:
+        changes = super()._draw(batch, size)
+        changes.matrix[batch // 2 :] = torch.eye(3)
+        return changes

@@ -92,11 +92,18 @@ def _about(study: dict[str, Any]) -> str:
     return (
         f"{plan['machine']}, torch {plan['versions']['torch']}; HG\\*1 of width {shared['width']}, "
         f"{shared['image_size']} px, batch {shared['batch_size']}, precision "
-        f"{shared['precision']}. {_what_is_equal(plan)} with "
+        f"{shared['precision']}{_regularised(shared)}. {_what_is_equal(plan)} with "
         f"nothing else on the device; {plan['processes']} processes share it, and together get "
         f"done {plan['costs']['throughput']:.2f} times what one does alone. Measured on "
         f"{len(study.get('names', []))} pictures of the set {shared['measured']!r}."
     )
+
+
+def _regularised(shared: Mapping[str, Any]) -> str:
+    averaging, decay = shared.get("averaging", 0), shared.get("weight_decay", 0)
+    parts = [f"an average of the weights (decay {averaging:g}) measured"] if averaging else []
+    parts += [f"weight decay {decay:g}"] if decay else []
+    return "".join(f", {part}" for part in parts)
 
 
 def _what_is_equal(plan: dict[str, Any]) -> str:

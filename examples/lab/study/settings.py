@@ -13,7 +13,8 @@ __all__ = ["COMMITTEE", "NEWER", "Run", "Settings"]
 
 COMMITTEE = "committee"  # plain runs that choose the hardest pictures, and are not in the tables
 COMMITTEE_SEED = 1000
-NEWER: Mapping[str, Any] = {"equal": "time"}  # what a folder lacks that is older than a setting
+# What a folder lacks that is older than a setting, as it was then.
+NEWER: Mapping[str, Any] = {"equal": "time", "averaging": 0.0, "weight_decay": 0.0}
 UNSHARED = ("root", "output", "device", "captured", "threads", "processes")
 
 
@@ -33,6 +34,8 @@ class Settings:
         image_size: Side of the pictures.
         batch_size: Pictures a step.
         learning_rate: Of Adam, at its highest.
+        averaging: Decay of the running average of weights that is measured; 0 for none.
+        weight_decay: Of AdamW, in each step relative to the learning rate; 0 for Adam.
         width: Features of HG*1.
         depth: How often its hourglass halves the picture.
         out_stride: Pixels of the picture per pixel of its heatmaps.
@@ -56,6 +59,8 @@ class Settings:
     image_size: int = 64
     batch_size: int = 32
     learning_rate: float = 1e-3
+    averaging: float = 0.0
+    weight_decay: float = 0.0
     width: int = 256
     depth: int = 4
     out_stride: int = 1
