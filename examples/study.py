@@ -60,6 +60,11 @@ def _parser() -> argparse.ArgumentParser:
         choices=("time", "steps"),
         help="what all runs have the same of (default time); cheaper arms then take less time",
     )
+    add(
+        "--negative",
+        choices=("position", "occluded"),
+        help="what negative numbers of `.pts` files mean; occluded: hidden landmarks stand apart",
+    )
     add("--severities", nargs="+", type=int, help="of the rendered corruptions")
     add("--learning-rate", type=float)
     add("--averaging", type=float, help="decay of the average of weights that is measured, as 0.99")

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import time
 
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 from lab.study import ARMS
 from lab.study.budget import Costs, budget_of
 from lab.study.conditions import condition_names, pictures_under, render
-from lab.study.faces import hold, measured_people, real_subsets, training_people
+from lab.study.faces import People, hold, measured_people, real_subsets, training_people
 from lab.study.learner import Learner, learning_rate
+from lab.study.measure import measure
 from lab.study.own import CHANGES, ChangedAugmentation
 from lab.study.pool import Pool
 from lab.study.report import write_report
@@ -21,7 +23,9 @@ from lab.study.study import run_study
 from small_study import SEVERAL, people_root, settings_of  # noqa: F401 # a fixture
 
 from advaug import SampleAdaptiveAdversary
+from advaug.datasets.readers.pts import read_pts, write_pts
 from advaug.errors import DatasetError
+from advaug.evaluation.metrics import landmark_errors
 
 study = importlib.import_module("study")  # of the folder `examples`
 
@@ -51,6 +55,51 @@ def test_the_real_subsets_are_of_the_measured_pictures(root, tmp_path):
         "large pose": 2,
         "low quality": 2,
     }
+
+
+def test_too_few_pictures_have_no_subsets(root, tmp_path):
+    people = measured_people(settings_of(root, tmp_path))
+    few = People(people.folder, people.places[:4])
+    assert real_subsets(few, hold(few, "cpu")) == {}
+
+
+@pytest.fixture(scope="module")
+def marked(root, tmp_path_factory):
+    """The drawn faces, with negative points: the mouth is hidden, and one eye has no position."""
+    folder = tmp_path_factory.mktemp("marked") / "people"
+    shutil.copytree(root, folder)
+    for path in sorted(folder.glob("val/*.pts"))[:3]:
+        points = read_pts(path)
+        points[48:] = -points[48:] - 2  # (-x, -y), counted from 1
+        write_pts(path, points)
+    points[36] = -2
+    write_pts(path, points)
+    return folder
+
+
+def test_hidden_landmarks_are_measured_apart(root, marked, tmp_path):
+    settings = settings_of(marked, tmp_path, negative="occluded")
+    people = measured_people(settings)
+    pictures, occluded = hold(people, "cpu"), people.occluded
+    assert occluded.sum(dim=1).tolist() == [20, 20, 21] + [0] * 7
+    plain = measured_people(settings_of(root, tmp_path))
+    assert plain.occluded is None
+    torch.testing.assert_close(
+        pictures.landmarks[pictures.visible], hold(plain, "cpu").landmarks[pictures.visible]
+    )
+    data = hold(training_people(settings), "cpu")
+    learner = Learner(Run("plain", 0), 5, data, settings, captured=False)
+    errors = measure(learner, pictures, settings, 0.0, occluded=occluded)
+    found = torch.from_numpy(errors["predictions"])
+    boxes = landmark_errors(
+        found, pictures.landmarks, normalizer="box", visible=pictures.visible
+    ).numpy()
+    np.testing.assert_allclose(errors["occluded"][0, :3], boxes[:3, 48:].mean(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(errors["visible"][0, :2], boxes[:2, :48].mean(axis=1), rtol=1e-5)
+    assert np.isnan(errors["occluded"][0, 3:]).all()
+    np.testing.assert_allclose(errors["visible"][0, 3:], errors["box"][0, 3:], rtol=1e-5)
+    # Whose eye has no position is turned farther than anybody else.
+    assert real_subsets(people, pictures)["large pose"][2]
 
 
 def test_conditions_are_rendered_once(root, tmp_path):
@@ -314,6 +363,12 @@ def finished(root, tmp_path_factory):
     return settings, left, time.time() - began
 
 
+def test_minutes_that_are_over_before_the_timing_are_told(root, tmp_path):
+    settings = settings_of(root, tmp_path / "out", arms=("plain",), seeds=(0,), committee=0)
+    with pytest.raises(ValueError, match="`--minutes` must leave time to measure what a step"):
+        run_study(settings, minutes=0.001, report=tmp_path / "report")
+
+
 def test_a_study_ends_in_time_and_without_the_run_that_fails(finished):
     settings, left, seconds = finished
     assert seconds < 240
@@ -342,17 +397,17 @@ def test_a_folder_belongs_to_one_study(finished):
         run_study(other, minutes=1.0, report=settings.output / "report")
 
 
-def write_study(folder, errors, **settings):
+def write_study(folder, errors, *, pictures=20, **settings):
     """Two arms of two seeds and one of the committee, each with one number for every picture."""
     names = ["clean", "masked", "fog/2", "fog/4"]
     held, results = {}, []
     for (arm, seed), level in errors.items():
-        values = np.full((4, 20), level, dtype=np.float32) * np.array([[1], [2], [3], [5]])
-        values[:, 19] *= 2 if arm == "committee" else 1
+        values = np.full((4, pictures), level, dtype=np.float32) * np.array([[1], [2], [3], [5]])
+        values[:, -1] *= 2 if arm == "committee" else 1
         held |= {f"{arm}-{seed}/{kind}": values for kind in ("inter_ocular", "box")}
         held[f"{arm}-{seed}/conditions"] = np.array(names)
         results.append({"arm": arm, "seed": seed, "steps": 9, "planned": 9, "way": "replayed"})
-    mask = [place < 2 for place in range(20)]
+    mask = [place < 2 for place in range(pictures)]
     plan = {
         "settings": {
             "width": 8,
@@ -369,7 +424,7 @@ def write_study(folder, errors, **settings):
         "processes": 2,
         "costs": {"steps": {"plain": 0.01, "other": 0.02}, "throughput": 1.5},
     }
-    study = {"plan": plan, "results": results, "names": ["x"] * 20}
+    study = {"plan": plan, "results": results, "names": ["x"] * pictures}
     (folder / "study.json").write_text(json.dumps(study | {"subsets": {"large pose": mask}}))
     np.savez(folder / "errors.npz", **held)
 
@@ -413,6 +468,33 @@ def test_arms_are_compared_with_plain_seed_by_seed(tmp_path):
     write_study(tmp_path / "more", three)
     write_report(tmp_path / "more")
     assert "no conclusion" not in (tmp_path / "more" / "study.md").read_text()
+
+
+def test_a_set_too_small_for_a_tenth_has_its_other_tables(tmp_path):
+    write_study(tmp_path, {("plain", 0): 0.02, ("committee", 9): 0.03}, pictures=9)
+    write_report(tmp_path)
+    text = (tmp_path / "study.md").read_text()
+    assert "hardest tenth" not in text
+    assert "| plain | 2.00 | 2.00 | 2.00 |" in text
+
+
+def test_hidden_landmarks_stand_apart_where_they_are_known(tmp_path):
+    runs = {("plain", 0): 0.02, ("other", 0): 0.01}
+    write_study(tmp_path, runs)
+    write_report(tmp_path)
+    assert "hidden" not in (tmp_path / "study.md").read_text()
+    with np.load(tmp_path / "errors.npz") as held:
+        errors = dict(held)
+    for (arm, seed), level in runs.items():
+        rows = np.full((4, 20), level)
+        rows[:, 3:] = np.nan  # pictures in which nothing is hidden
+        errors |= {f"{arm}-{seed}/visible": rows / 2, f"{arm}-{seed}/occluded": 2 * rows}
+    np.savez(tmp_path / "errors.npz", **errors)
+    write_report(tmp_path)
+    text = (tmp_path / "study.md").read_text()
+    assert "| large pose, box | landmarks in sight, box | hidden landmarks, box |" in text
+    assert "| plain | 2.00 | 2.00 | 2.00 | 1.00 | 4.00 |" in text
+    assert "| other | 1 | -1.00 | -1.00 | -1.00 | -0.50 | -2.00 |" in text
 
 
 def test_without_a_committee_there_is_no_hardest_tenth(tmp_path):

@@ -249,12 +249,14 @@ def _check_pair(pair: FilePair, how: _How) -> AnnotatedPicture | list[str]:
     facts = _attempt(lambda: inspect_picture(pair.picture, how.decoding), problems)
     if points is None or facts is None:
         return problems
-    landmarks, visible = convert(points, how.negative)
+    landmarks, visible, occluded = convert(points, how.negative)
     if visible is not None and not visible.any():
         return [f"`{pair.pts}` must give a point a position, but got none. Remove the picture."]
     shown = landmarks if visible is None else landmarks[visible]
     box = landmark_box(shown) if pair.box is None else pair.box
-    picture = AnnotatedPicture(pair.picture, landmarks, box, visible, size=facts.size)
+    picture = AnnotatedPicture(
+        pair.picture, landmarks, box, visible, occluded=occluded, size=facts.size
+    )
     problem = geometry_problem(picture, facts.size, pair.pts.name)
     doubtful = doubt(points) if how.negative is None else None
     if problem is not None:

@@ -130,12 +130,16 @@ def doubt(points: NDArray[np.float64]) -> str | None:
 
 def convert(
     points: NDArray[np.float64], negative: Negative | None
-) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
-    """Landmarks, 0-based, and `visible` of the points of a file; None if all are visible."""
+) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None, NDArray[np.bool_] | None]:
+    """Landmarks, 0-based, `visible` and `occluded` of the points of a file.
+
+    `visible` is None if all are visible, and `occluded` if the file does not say.
+    """
     if negative != "occluded":
-        return points - 1, None
+        return points - 1, None, None
     marked = _marked(points)
-    return marked.landmarks, None if marked.visible.all() else marked.visible
+    visible = None if marked.visible.all() else marked.visible
+    return marked.landmarks, visible, marked.occluded
 
 
 def doubt_fix(fact: str) -> str:

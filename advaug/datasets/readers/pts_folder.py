@@ -31,8 +31,8 @@ class PtsFolder(CroppedPictures):
         boxes: Box of each picture's face, x_min, y_min, x_max, y_max in its pixels, 0-based, by its
             path relative to `root` (with `/`). None uses the tight box of the landmarks.
         negative: What two negative numbers of a point mean, as for `read_pts`. With "occluded" a
-            landmark at (-1, -1) is not `visible`, and one at (-x, -y) is at (x, y). None warns if
-            many points are negative.
+            landmark at (-1, -1) is not `visible`, one at (-x, -y) is at (x, y), and both are
+            `occluded`. None warns if many points are negative.
         decoding: What the picture files do not settle: orientation, channels, white, the size
             limit.
         skip_broken: Leave broken files out, with one warning, instead of raising.
@@ -40,6 +40,8 @@ class PtsFolder(CroppedPictures):
     Attributes:
         paths: The picture files in the order of the samples, sorted by their path.
         scheme: What the landmarks mean, by their number; None if no face scheme has that many.
+        occluded: `(P, N)` bool, which landmarks are marked as hidden; None unless `negative` is
+            "occluded".
 
     Raises:
         DatasetError: If the folder has no usable picture, or if any file is broken; the message

@@ -87,10 +87,11 @@ def budget_of(
     if min(steps.values()) < 1:
         more = whole * max(price.values()) / speed
         needed = more + FINISH + measuring + rounds * costs.build
+        several = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
         msg = (
-            f"`--minutes` must leave time for {len(runs)} runs, but got {max(left, 0) / 60:.1f} "
-            f"minutes after the timing, and a single step of each takes {needed / 60:.1f}. Give "
-            "more minutes, or fewer arms or seeds."
+            f"`--minutes` must leave time for {several}, but got {max(left, 0) / 60:.1f} minutes "
+            f"after the timing, and a single step of each takes {needed / 60:.1f}. Give more "
+            "minutes, or fewer arms or seeds."
         )
         raise ValueError(msg)
     seconds = given * max(length.values())

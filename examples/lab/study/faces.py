@@ -17,6 +17,9 @@ from lab.study.settings import Settings
 __all__ = ["People", "hold", "measured_people", "real_subsets", "training_people"]
 
 
+SMALLEST = 5  # pictures of which a fifth can be taken
+
+
 @dataclass(frozen=True)
 class People:
     """Some pictures of a folder.
@@ -34,6 +37,12 @@ class People:
         """Of the files, without their endings."""
         return [self.folder.paths[place].stem for place in self.places]
 
+    @property
+    def occluded(self) -> torch.Tensor | None:
+        """Which landmarks something hides, `(B, N)` bool; None if the set does not say."""
+        known = self.folder.occluded
+        return None if known is None else known[self.places]
+
 
 def training_people(settings: Settings) -> People:
     """Those of `train` that are not held back."""
@@ -44,7 +53,7 @@ def measured_people(settings: Settings) -> People:
     """Those of `val`, or those held back from `train`, as the settings say."""
     if settings.measured == "choose":
         return _split(settings)[1]
-    folder = PtsFolder(settings.root / "val", image_size=settings.image_size)
+    folder = _folder(settings, "val")
     return People(folder, list(range(len(folder))))
 
 
@@ -54,14 +63,23 @@ def hold(people: People, device: torch.device | str) -> InMemoryLandmarks:
 
 
 def real_subsets(people: People, pictures: InMemoryLandmarks) -> dict[str, torch.Tensor]:
-    """Masks `(B,)` of the pictures that are hard by themselves, by name."""
+    """Masks `(B,)` of the pictures that are hard by themselves, by name; none of too few."""
+    if len(people.places) < SMALLEST:
+        return {}
     sides = torch.tensor([people.folder.crop(place).side for place in people.places])
     blocks = torch.tensor([_blocks(people.folder.paths[place]) for place in people.places])
     sharp = torch.cat([sharpness(part.float() / 255) for part in pictures.images.split(64)])
+    # A head of which an eye or the nose cannot be seen is turned farther than any other.
+    seen = torch.where(pictures.visible[..., None], pictures.landmarks, torch.nan)
     return {
-        "large pose": large_pose(pictures.landmarks),
+        "large pose": large_pose(seen),
         "low quality": low_quality(sides, sharp.cpu(), blocks),
     }
+
+
+def _folder(settings: Settings, part: str) -> PtsFolder:
+    root, size = settings.root / part, settings.image_size
+    return PtsFolder(root, image_size=size, negative=settings.negative)
 
 
 def _blocks(path: Path) -> float:
@@ -71,7 +89,7 @@ def _blocks(path: Path) -> float:
 
 def _split(settings: Settings) -> tuple[People, People]:
     """Who trains, and who is held back: people evenly spread over the sorted names."""
-    folder = PtsFolder(settings.root / "train", image_size=settings.image_size)
+    folder = _folder(settings, "train")
     owners = [path.stem.split("_")[0] for path in folder.paths]
     people, count = sorted(set(owners)), settings.choose_people
     if not 0 < count < len(people):

@@ -15,28 +15,30 @@ from numpy.typing import NDArray
 from advaug.evaluation.hardness import hardest
 from lab.benchmarks.measures import table, write_text
 from lab.study.conditions import GROUPS
+from lab.study.measure import APART, NORMALIZERS
 from lab.study.settings import COMMITTEE
 
 __all__ = ["write_report"]
 
 CONTROL = "plain"
 ENOUGH = 3  # seeds
+SMALLEST = 10  # pictures of which a tenth can be taken
 
 Column = Callable[["_Measured"], float]
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """A run's errors, `(C, B)` for each normaliser, and their conditions."""
+    """A run's errors, `(C, B)` by name as `measure` gives them, and their conditions."""
 
     arm: str
     seed: int
     conditions: list[str]
     errors: Mapping[str, NDArray[np.floating[Any]]]
 
-    def row(self, condition: str, normalizer: str) -> NDArray[np.floating[Any]]:
+    def row(self, condition: str, kind: str) -> NDArray[np.floating[Any]]:
         """`(B,)`; NaN where it was not measured."""
-        errors = self.errors[normalizer]
+        errors = self.errors[kind]
         if condition not in self.conditions:
             return np.full(errors.shape[1], np.nan)
         return errors[self.conditions.index(condition)]
@@ -58,12 +60,13 @@ def write_report(folder: Path) -> None:
     subsets = _subsets(study, measured)
     parts = [_about(study), _steps_table(study)]
     if tested:
+        real = {**_real_columns(subsets), **_hidden_columns(tested)}
         parts += [
             "NME %, mean ± standard deviation over the seeds. Real pictures:",
-            _table(tested, _real_columns(subsets)),
+            _table(tested, real),
             "The same pictures, changed by a program (inter-ocular NME %):",
             _table(tested, _rendered_columns(tested)),
-            *_comparison(tested, {**_real_columns(subsets), **_rendered_columns(tested)}),
+            *_comparison(tested, {**real, **_rendered_columns(tested)}),
             "By kind of corruption, mean over the severities (inter-ocular NME %):",
             _kinds_table(tested),
         ]
@@ -72,16 +75,20 @@ def write_report(folder: Path) -> None:
 
 def _measured(result: dict[str, Any], errors: dict[str, NDArray[Any]]) -> _Measured:
     name = f"{result['arm']}-{result['seed']}"
-    both = {kind: errors[f"{name}/{kind}"] for kind in ("inter_ocular", "box")}
+    known = {
+        kind: errors[f"{name}/{kind}"]
+        for kind in (*NORMALIZERS, *APART)
+        if f"{name}/{kind}" in errors
+    }
     conditions = [str(each) for each in errors[f"{name}/conditions"]]
-    return _Measured(result["arm"], result["seed"], conditions, both)
+    return _Measured(result["arm"], result["seed"], conditions, known)
 
 
 def _subsets(study: dict[str, Any], measured: Sequence[_Measured]) -> dict[str, NDArray[np.bool_]]:
     """Masks by name; the committee's as soon as one of it is there and the set is large enough."""
     found = {name: np.array(mask) for name, mask in study.get("subsets", {}).items()}
     committee = [each.row("clean", "box") for each in measured if each.arm == COMMITTEE]
-    if committee:
+    if committee and committee[0].size >= SMALLEST:
         found["hardest tenth"] = hardest(torch.from_numpy(np.stack(committee))).numpy()
     return found
 
@@ -137,6 +144,16 @@ def _real_columns(subsets: Mapping[str, NDArray[np.bool_]]) -> dict[str, Column]
 
     parts = {f"{name}, box": of("box", mask) for name, mask in subsets.items()}
     return {"all, inter-ocular": of("inter_ocular"), "all, box": of("box"), **parts}
+
+
+def _hidden_columns(runs: Sequence[_Measured]) -> dict[str, Column]:
+    """Landmarks that something hides apart from the others, where the set says which they are."""
+    titles = {"visible": "landmarks in sight, box", "occluded": "hidden landmarks, box"}
+    return {
+        titles[kind]: lambda run, kind=kind: run.mean("clean", kind)
+        for kind in APART
+        if all(kind in run.errors for run in runs)
+    }
 
 
 def _rendered_columns(runs: Sequence[_Measured]) -> dict[str, Column]:

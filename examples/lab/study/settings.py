@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from advaug.augment.corruptions import BENCHMARK, BENCHMARK_VERSION
+from advaug.datasets.readers.pts import Negative
 from lab.study.budget import Equal
 
 __all__ = ["COMMITTEE", "NEWER", "Run", "Settings"]
@@ -14,7 +15,12 @@ __all__ = ["COMMITTEE", "NEWER", "Run", "Settings"]
 COMMITTEE = "committee"  # plain runs that choose the hardest pictures, and are not in the tables
 COMMITTEE_SEED = 1000
 # What a folder lacks that is older than a setting, as it was then.
-NEWER: Mapping[str, Any] = {"equal": "time", "averaging": 0.0, "weight_decay": 0.0}
+NEWER: Mapping[str, Any] = {
+    "equal": "time",
+    "averaging": 0.0,
+    "weight_decay": 0.0,
+    "negative": None,
+}
 UNSHARED = ("root", "output", "device", "captured", "threads", "processes")
 
 
@@ -31,6 +37,8 @@ class Settings:
             subset.
         measured: "test" for `val`, or "choose" for the people held back from `train`.
         choose_people: How many people are held back.
+        negative: What negative numbers of `.pts` files mean, as for `PtsFolder`. With "occluded"
+            the landmarks that something hides are measured apart.
         image_size: Side of the pictures.
         batch_size: Pictures a step.
         learning_rate: Of Adam, at its highest.
@@ -56,6 +64,7 @@ class Settings:
     committee: int = 2
     measured: Literal["test", "choose"] = "test"
     choose_people: int = 40
+    negative: Negative | None = None
     image_size: int = 64
     batch_size: int = 32
     learning_rate: float = 1e-3

@@ -192,6 +192,12 @@ class _Study:
             if timed:
                 steps[run.arm] = timed["step"]
                 pictures.append(timed["picture"])
+        if not steps and time.time() >= self.deadline:
+            msg = (
+                "`--minutes` must leave time to measure what a step costs, but they were over "
+                f"{time.time() - self.began:.0f} s after the start. Give more minutes."
+            )
+            raise ValueError(msg)
         if not steps:
             msg = "no arm could be timed: see the failures above."
             raise RuntimeError(msg)
@@ -271,6 +277,8 @@ class _Study:
                 self.say(f"`{path}` is not whole: it is made anew")
         people = measured_people(self.settings)
         subsets = real_subsets(people, hold(people, "cpu"))
+        if not subsets:
+            self.say(f"{len(people.places)} pictures are too few for subsets: they are left out")
         masks = {name: mask.tolist() for name, mask in subsets.items()}
         write_json(path, {"names": people.names, "subsets": masks})
 

@@ -76,7 +76,8 @@ class _Worker:
         self.settings = settings
         self.captured = captured and settings.device == "cuda"
         self.train = hold(training_people(settings), settings.device)
-        self.test = hold(measured_people(settings), settings.device)
+        measured = measured_people(settings)
+        self.test, self.occluded = hold(measured, settings.device), measured.occluded
         self.learner: Learner | None = None
 
     def prepare(self, run: Run) -> dict[str, Any]:
@@ -132,7 +133,7 @@ class _Worker:
         began, first = time.time(), learner.done
         curve = self._train(learner, checkpoints, stop_at)
         trained, taken = time.time(), learner.done - first
-        errors = measure(learner, self.test, self.settings, end_at)
+        errors = measure(learner, self.test, self.settings, end_at, occluded=self.occluded)
         result = {
             "arm": run.arm,
             "seed": run.seed,
