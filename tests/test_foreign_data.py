@@ -262,6 +262,12 @@ def test_a_folder_with_marks_is_read_as_is_asked(tmp_path):
     dataset = PtsFolder(tmp_path, num_landmarks=4, negative="occluded", image_size=64)
     sample = dataset[0]
     assert sample.visible.tolist()[2] is False
+    assert sample.occluded is not None
+    assert torch.equal(
+        sample.occluded,
+        torch.from_numpy(read_pts(tmp_path / "a.pts", negative="occluded").occluded),
+    )
+    assert PtsFolder(tmp_path, num_landmarks=4, negative="position").occluded is None
     # The box is that of the points with a position: from -4 to 11 and from 20 to 23.
     crop = dataset.crop(0)
     assert crop.side == pytest.approx(np.hypot(15, 3))
