@@ -1,7 +1,6 @@
 """The study: people kept apart, equal time, whole ends, exact resumes, processes that die."""
 
 import importlib
-import json
 import shutil
 import time
 
@@ -9,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 from lab.study import ARMS
-from lab.study.budget import Costs, budget_of
+from lab.study.budget import budget_of
 from lab.study.conditions import condition_names, pictures_under, render
 from lab.study.faces import People, hold, measured_people, real_subsets, training_people
 from lab.study.learner import Learner, learning_rate
 from lab.study.measure import measure
 from lab.study.own import CHANGES, ChangedAugmentation
 from lab.study.pool import Pool
-from lab.study.report import write_report
 from lab.study.results import read_result
 from lab.study.settings import Run
 from lab.study.study import run_study
@@ -114,47 +112,6 @@ def test_conditions_are_rendered_once(root, tmp_path):
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")}
     render(settings)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")} == written
-
-
-COSTS = Costs(steps={"plain": 0.01, "dear": 0.04}, picture=0.001, build=2.0, throughput=1.2)
-
-
-def lasts(budget, runs, processes):
-    """Seconds that all runs take, as one process after the other becomes free."""
-    free = [0.0] * min(processes, len(runs))
-    for arm in runs:
-        free = sorted(free)
-        alone = budget.steps[arm] * COSTS.steps[arm]
-        free[0] += COSTS.build + len(free) * alone / COSTS.throughput
-    return max(free) + len(runs) * 100 * COSTS.picture / COSTS.throughput
-
-
-SHARES = [(["plain", "dear"] * 2, 4), (["plain", "dear"] * 2, 2), (["dear"] * 5, 2), (["plain"], 1)]
-
-
-@pytest.mark.parametrize(("runs", "processes"), SHARES)
-def test_all_runs_cost_the_same_and_fit(runs, processes):
-    budget = budget_of(COSTS, runs=runs, processes=processes, pictures=100, left=120.0)
-    assert budget.steps["plain"] == pytest.approx(4 * budget.steps["dear"], abs=4)
-    assert budget.seconds == pytest.approx(0.01 * budget.steps["plain"], abs=0.01)
-    assert 0.85 * 120 < lasts(budget, runs, processes) + 8 < 120
-
-
-@pytest.mark.parametrize(("runs", "processes"), SHARES)
-def test_all_runs_take_the_same_steps_and_fit(runs, processes):
-    shares = {"processes": processes, "pictures": 100, "left": 120.0}
-    budget = budget_of(COSTS, runs=runs, equal="steps", **shares)
-    assert budget.steps["plain"] == budget.steps["dear"]
-    assert budget.seconds == pytest.approx(0.04 * budget.steps["dear"], abs=0.04)
-    assert 0.85 * 120 < lasts(budget, runs, processes) + 8 < 120
-
-
-@pytest.mark.parametrize("equal", ["time", "steps"])
-def test_too_few_minutes_are_told(equal):
-    runs, shares = ["plain", "dear"] * 2, {"processes": 4, "pictures": 100, "left": 10.0}
-    told = r"4 runs, but got 0.2 minutes after the timing, and a single step of each takes 0\.2\."
-    with pytest.raises(ValueError, match="must leave time for " + told):
-        budget_of(COSTS, runs=runs, equal=equal, **shares)
 
 
 def test_the_learning_rate_rises_and_falls_to_nothing():
@@ -395,112 +352,6 @@ def test_a_folder_belongs_to_one_study(finished):
     other = settings_of(settings.root, settings.output, arms=("plain",), seeds=(0,), batch_size=2)
     with pytest.raises(ValueError, match="differs in .*batch_size"):
         run_study(other, minutes=1.0, report=settings.output / "report")
-
-
-def write_study(folder, errors, *, pictures=20, **settings):
-    """Two arms of two seeds and one of the committee, each with one number for every picture."""
-    names = ["clean", "masked", "fog/2", "fog/4"]
-    held, results = {}, []
-    for (arm, seed), level in errors.items():
-        values = np.full((4, pictures), level, dtype=np.float32) * np.array([[1], [2], [3], [5]])
-        values[:, -1] *= 2 if arm == "committee" else 1
-        held |= {f"{arm}-{seed}/{kind}": values for kind in ("inter_ocular", "box")}
-        held[f"{arm}-{seed}/conditions"] = np.array(names)
-        results.append({"arm": arm, "seed": seed, "steps": 9, "planned": 9, "way": "replayed"})
-    mask = [place < 2 for place in range(pictures)]
-    plan = {
-        "settings": {
-            "width": 8,
-            "image_size": 32,
-            "batch_size": 4,
-            "precision": "no",
-            "measured": "test",
-            **settings,
-        },
-        "steps": {"plain": 9, "other": 9},
-        "machine": "a machine",
-        "versions": {"torch": "2"},
-        "seconds": 3,
-        "processes": 2,
-        "costs": {"steps": {"plain": 0.01, "other": 0.02}, "throughput": 1.5},
-    }
-    study = {"plan": plan, "results": results, "names": ["x"] * pictures}
-    (folder / "study.json").write_text(json.dumps(study | {"subsets": {"large pose": mask}}))
-    np.savez(folder / "errors.npz", **held)
-
-
-def test_tables_show_means_and_spreads(tmp_path):
-    runs = {("plain", 0): 0.02, ("plain", 1): 0.04, ("other", 0): 0.01, ("committee", 9): 0.03}
-    write_study(tmp_path, runs)
-    write_report(tmp_path)
-    text = (tmp_path / "study.md").read_text()
-    assert "| plain | 3.00 ± 1.41 | 3.00 ± 1.41 | 3.00 ± 1.41 | 3.00 ± 1.41 |" in text
-    assert "| other | 1.00 | 1.00 | 1.00 | 1.00 |" in text
-    assert "| fog | 12.00 ± 5.66 | 4.00 |" in text
-    assert "| other | 20.0 | 2.00 | 9 | 0 | replayed |" in text
-    assert "| committee | 3" not in text
-
-
-@pytest.mark.parametrize(
-    ("equal", "said"),
-    [
-        ({}, "Equal time: each run takes as many steps as cost 3 s"),  # before there was a choice
-        ({"equal": "time"}, "Equal time: each run takes as many steps as cost 3 s"),
-        ({"equal": "steps"}, "Equal steps, not equal time: each run takes 9 steps; those of the"),
-    ],
-)
-def test_tables_say_what_was_equal(tmp_path, equal, said):
-    write_study(tmp_path, {("plain", 0): 0.02}, **equal)
-    write_report(tmp_path)
-    assert said in (tmp_path / "study.md").read_text()
-
-
-def test_arms_are_compared_with_plain_seed_by_seed(tmp_path):
-    runs = {("plain", 0): 0.02, ("plain", 1): 0.04, ("other", 0): 0.01, ("other", 1): 0.05}
-    write_study(tmp_path, runs | {("other", 7): 0.01})
-    write_report(tmp_path)
-    text = (tmp_path / "study.md").read_text()
-    # Clean: 1 % less 2 %, and 5 % less 4 %; seed 7 has no plain run.
-    assert "| other | 2 | 0.00 ± 1.41 | 0.00 ± 1.41 | 0.00 ± 1.41 | 0.00 ± 2.83 |" in text
-    assert "**Fewer than 3 seeds: no conclusion.**" in text
-    (tmp_path / "more").mkdir()
-    three = {(arm, seed): 0.01 + seed / 100 for arm in ("plain", "other") for seed in range(3)}
-    write_study(tmp_path / "more", three)
-    write_report(tmp_path / "more")
-    assert "no conclusion" not in (tmp_path / "more" / "study.md").read_text()
-
-
-def test_a_set_too_small_for_a_tenth_has_its_other_tables(tmp_path):
-    write_study(tmp_path, {("plain", 0): 0.02, ("committee", 9): 0.03}, pictures=9)
-    write_report(tmp_path)
-    text = (tmp_path / "study.md").read_text()
-    assert "hardest tenth" not in text
-    assert "| plain | 2.00 | 2.00 | 2.00 |" in text
-
-
-def test_hidden_landmarks_stand_apart_where_they_are_known(tmp_path):
-    runs = {("plain", 0): 0.02, ("other", 0): 0.01}
-    write_study(tmp_path, runs)
-    write_report(tmp_path)
-    assert "hidden" not in (tmp_path / "study.md").read_text()
-    with np.load(tmp_path / "errors.npz") as held:
-        errors = dict(held)
-    for (arm, seed), level in runs.items():
-        rows = np.full((4, 20), level)
-        rows[:, 3:] = np.nan  # pictures in which nothing is hidden
-        errors |= {f"{arm}-{seed}/visible": rows / 2, f"{arm}-{seed}/occluded": 2 * rows}
-    np.savez(tmp_path / "errors.npz", **errors)
-    write_report(tmp_path)
-    text = (tmp_path / "study.md").read_text()
-    assert "| large pose, box | landmarks in sight, box | hidden landmarks, box |" in text
-    assert "| plain | 2.00 | 2.00 | 2.00 | 1.00 | 4.00 |" in text
-    assert "| other | 1 | -1.00 | -1.00 | -1.00 | -0.50 | -2.00 |" in text
-
-
-def test_without_a_committee_there_is_no_hardest_tenth(tmp_path):
-    write_study(tmp_path, {("plain", 0): 0.02})
-    write_report(tmp_path)
-    assert "hardest tenth" not in (tmp_path / "study.md").read_text()
 
 
 @pytest.mark.parametrize(
