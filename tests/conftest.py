@@ -6,8 +6,12 @@ import sys
 from pathlib import Path
 
 # OpenMP's threads spin while they wait, which on two shared cores makes tiny networks thirty times
-# slower. Read when torch is loaded, so it stands before it.
+# slower. Under pytest-xdist each worker has its share of the processors, and so has what it starts.
+# Both are read when torch is loaded, so they stand before it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 import numpy as np
 import pytest

@@ -208,7 +208,9 @@ def run(mode, *, name="heatmap", scale=1.0, micro=1, steps=3, **options):
         {"reconstruction_weight": None, "adversarial_limit": 0.5, "steps": 2},
         {"attacker_every": 2, "discriminator_every": 3, "share": 0.5},
     ],
-    ids=lambda options: "-".join(f"{k}={v}" for k, v in options.items()) or "plain",
+    ids=lambda options: (
+        "-".join(f"{k}={getattr(v, '__name__', v)}" for k, v in options.items()) or "plain"
+    ),
 )
 def test_several_steps_end_where_alternating_ends(double, mode, name, options):
     ours, theirs = (run(each, name=name, **options) for each in (mode, "alternating"))
