@@ -84,7 +84,9 @@ def _read(path: Path, owner: type[SavedModule]) -> tuple[dict[str, Any], dict[st
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 # it is no dict
+            # Copied, since tensors within a file begin anywhere. On memory that is not aligned as
+            # PyTorch's own is, matrix products choose other kernels, which round differently.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 # it is no dict
     except SafetensorError as error:
         raise _not_ours(path, owner, "no safetensors file") from error
     if metadata.get("format") != _format(owner):
