@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from advaug.cli.imported import add_pixels, load, load_batch, pixels_of
+from advaug.base.user_code import current_folder_first, load_object
+from advaug.cli.batch import add_pixels, load_batch, pixels_of
 from advaug.cli.output import say
 
 if TYPE_CHECKING:
@@ -46,12 +47,13 @@ def add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser.set_defaults(run=_check)
 
 
+@current_folder_first()  # the detector may import more when it runs
 def _check(arguments: argparse.Namespace) -> None:
     from torch import nn
 
     from advaug import SampleAdaptiveAdversary
 
-    detector = load(arguments.detector, "detector", nn.Module)
+    detector = load_object(arguments.detector, "detector", nn.Module)
     images, target = load_batch(arguments.batch)
     pixels = pixels_of(arguments)
     channels = images.shape[-3] if hasattr(images, "shape") and images.ndim == 4 else 3

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from advaug.cli.imported import add_pixels, load_batch, pixels_of
+from advaug.cli.batch import add_pixels, load_batch, pixels_of
 from advaug.cli.output import say
 
 __all__ = ["add_preview"]
