@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advaug.base.checks import describe
+from advaug.base.checks import check_choice, describe
 from advaug.base.user_code import load_object
 from advaug.evaluation.evaluate import Decode
 from advaug.heatmaps import decode_heatmaps
@@ -93,9 +93,7 @@ def decode_output(reading: str = "auto") -> Decode:
     Raises:
         ValueError: If `reading` is unknown.
     """
-    if reading not in READINGS:
-        msg = f"`decode` must be one of {', '.join(READINGS)}, but got {reading!r}. Choose one."
-        raise ValueError(msg)
+    check_choice("decode", reading, READINGS)
 
     def decode(output: Any, image_size: tuple[int, int]) -> Tensor:  # noqa: ANN401 # any detector's
         last = output if isinstance(output, Tensor) else output[-1]
