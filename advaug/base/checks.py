@@ -164,7 +164,7 @@ def check_divisible(images: Tensor, divisor: int) -> None:
 
 
 def check_images(images: Any, reference: Tensor, channels: int = 3) -> None:  # noqa: ANN401 # that is what it checks
-    """Raise unless `images` is a batch that a network with parameter `reference` can take."""
+    """Raise unless `images` is a batch that a network with parameter `reference` accepts."""
     if not isinstance(images, Tensor):
         msg = f"`images` must be a tensor (B, {channels}, H, W), but got {describe(images)}."
         raise TypeError(msg)

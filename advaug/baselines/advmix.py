@@ -69,7 +69,7 @@ class AdvMix(Defence):
     landmarks, so nothing can be painted where it is not; but a picture and its negative can cancel.
     Landmarks behind the grid count as not visible (for a task of your own they stay).
 
-    Where we differ: in the paper the mix takes the place of the clean picture, which the detector
+    Where we differ: in the paper the mix replaces the clean picture, which the detector
     sees only through the teacher; here the caller decides, by adding the loss to its own or not.
     BatchNorm statistics are isolated by default, and never move while the U-Net learns.
 
@@ -85,7 +85,7 @@ class AdvMix(Defence):
             It stays the caller's: neither moved to a device nor saved. None for no such term.
         teacher_weight: Its part of the loss; the task's error has the rest.
         distance: From `(output, reference, target)` to `(B,)`, zero where the outputs are the same.
-            Needed with a teacher for a task of your own alone.
+            Required only with a teacher and your own task.
         options: Those of every baseline: `pixels`, `batch_norm`, `weight`, `loss_weight`,
             `optimizer`, `seed`; see `advaug.baselines.Defence`.
 
@@ -165,7 +165,7 @@ class AdvMix(Defence):
         }
 
     def set_extra_state(self, state: Any) -> None:  # noqa: ANN401 # as nn.Module has it
-        """Take up where the state was taken."""
+        """Continue where the state was saved."""
         super().set_extra_state(state)
         self.mixer_optimizer.load_state_dict(state["mixer_optimizer"])
         self._stepper.load_state_dict(state["loss_scale"])

@@ -95,7 +95,7 @@ def _resume(adversary: Any, path: Path) -> None:  # noqa: ANN401 # a SampleAdapt
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         msg = (
             f"`--state` must be a file of torch.save(adversary.state_dict(), ...), but {path} "
-            "cannot be read as one. Save the adversary's state alone."
+            "cannot be read as one. Save only the adversary's state."
         )
         raise ValueError(msg) from error
     try:

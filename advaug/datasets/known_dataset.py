@@ -1,4 +1,4 @@
-"""What it takes to open a data set by its name."""
+"""What is needed to open a data set by its name."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence

@@ -28,7 +28,7 @@ class MixingAttacker(nn.Module):
 
     $$ I_{adv} = I + \sum_k w_k(I, S, z) (T_k(I) - I) $$
 
-    The changes T_k are drawn anew for each picture: light, colour, blur, noise, a cover, the
+    The changes T_k are drawn for each picture: light, colour, blur, noise, a cover, the
     texture of another picture. The network outputs only their maps w_k, on a coarse grid. So the
     pictures are as diverse as the changes and as hard as the maps make them.
 

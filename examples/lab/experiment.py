@@ -129,8 +129,8 @@ def add_arguments(
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add("--output", type=Path, default=Path("runs") / Path(sys.argv[0]).stem)
     add("--resume", action="store_true", help="go on with the run that --output holds")
-    add("--no-saat", action="store_true", help="train plainly alone")
-    add("--no-compare", action="store_true", help="train with SAAT alone")
+    add("--no-saat", action="store_true", help="train only plainly")
+    add("--no-compare", action="store_true", help="train only with SAAT")
     add("--skip-broken", action="store_true", help="leave broken files out instead of stopping")
     add("--stream", action="store_true", help="never keep the training pictures in memory")
     add("--workers", type=int, default=2, help="processes that read pictures")
@@ -287,7 +287,7 @@ def _claim(experiment: Experiment) -> None:
 
 
 def check_same_settings(output: Path, held: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Raise unless a folder's settings are those of the run that wants to go on with it."""
+    """Raise unless a folder's settings are those of the run that is to continue in it."""
     differing = [name for name in settings if held.get(name) != settings[name]]
     if differing:
         msg = (

@@ -73,5 +73,5 @@ def hold_back(dataset: CroppedPictures) -> tuple[Subset[LandmarkSample], Subset[
         msg = f"`--root` must hold at least {HELD_BACK} pictures, but got {len(dataset)} samples."
         raise DatasetError(msg)
     held_back = len(dataset) - border
-    print(f"no split of its own: the last {held_back} of {len(dataset)} samples are for measuring")
+    print(f"no split: the last {held_back} of {len(dataset)} samples are for measuring")
     return Subset(dataset, range(border)), Subset(dataset, range(border, len(dataset)))

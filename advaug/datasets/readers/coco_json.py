@@ -208,7 +208,7 @@ def _images(path: Path, records: list[Record], problems: list[str]) -> dict[Id, 
         if key in images and images[key] != image:
             problems.append(
                 f"{where} `id` must be that of one picture, but got it for several. Number the "
-                "pictures anew, and the `image_id` of their annotations."
+                "pictures again, and the `image_id` of their annotations."
             )
             images[key] = None
         else:

@@ -63,7 +63,7 @@ class _CofwPictures(StoredPictures):
         Raises:
             DatasetError: If the file is gone or has changed since the constructor read it.
         """
-        # Opened anew each time: h5py's handles survive neither a fork nor a pickle.
+        # Opened each time: h5py's handles survive neither a fork nor a pickle.
         with open_hdf5(self._path) as file:
             pixels = _pixels(file, self._variable, self._numbers[index])
         return Image.fromarray(pixels).convert("RGB")
