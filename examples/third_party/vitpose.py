@@ -2,8 +2,8 @@
 
     python examples/third_party/vitpose.py 300
 
-ViTPose returns an object; `HeatmapTask(output=...)` takes what picks the heatmaps out of
-it. The model here is small and starts from random weights. The published ones come from
+ViTPose returns an object; `HeatmapTask(output=...)` is told how to pick the heatmaps out of it.
+The model here is small and starts from random weights. The published ones come from
 `VitPoseForPoseEstimation.from_pretrained(...)` and expect normalised pictures: give them those, and
 the adversary `pixels=PixelSpec(mean, std)`.
 """

@@ -1,4 +1,4 @@
-"""The arms of `benchmark_step.py`: the same training step, by itself and with what can be added to it.
+"""The arms of `benchmark_step.py`: the same training step, plain and with what can be added to it.
 
 Every arm has its own detector. Pictures and landmarks are random numbers: what a step costs
 does not depend on them.

@@ -91,7 +91,7 @@ def benchmark_steps(
 def _chosen(arguments: argparse.Namespace) -> list[str]:
     """The arms in the order of the table, the plain step always; graphs where they are asked for.
 
-    A graph keeps the memory of its step, so a few of them fill a card that could hold each by itself.
+    A graph keeps the memory of its step, so a few of them fill a card that has room for one.
     """
     if arguments.arms is not None:
         return [name for name in ARMS if name == "plain" or name in arguments.arms]
