@@ -78,7 +78,7 @@ def test_weights_of_another_kind_are_refused(tmp_path):
     for name in ("other", "text"):
         with pytest.raises(ValueError, match="`weights` must be a file that HourglassNet"):
             load_weights(tmp_path / f"{name}.safetensors", "cpu")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="`weights` must be a file .* there is no .*none"):
         load_weights(tmp_path / "none.safetensors", "cpu")
 
 

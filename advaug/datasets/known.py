@@ -193,7 +193,7 @@ _DATASETS = (
         "any folder of pictures with a .pts file of 68 landmarks beside each",
         _only(pts_folder.PtsFolder),
         {"all": None},
-        "whoever made it",
+        "from whoever made it",
         parts=("all",),
         tests=("all",),
     ),

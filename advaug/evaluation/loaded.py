@@ -117,6 +117,11 @@ def load_weights(path: str | os.PathLike[str], device: torch.device | str) -> Lo
     from advaug import detectors
 
     path = Path(path)
+    if not path.exists():
+        msg = (
+            f"`weights` must be a file that a detector has saved, but there is no {path}. Check it."
+        )
+        raise FileNotFoundError(msg)
     name = _saved_class(path)
     if name not in detectors.__all__:
         msg = (
