@@ -13,7 +13,7 @@ from torch.utils.data import ConcatDataset, Dataset
 from advaug.base.checks import check_choice
 from advaug.datasets import LandmarkSample, PtsFolder, SyntheticFaces
 from advaug.datasets.known import KNOWN
-from advaug.evaluation.metrics import Normalizer
+from advaug.evaluation.normalizers import Normalizer
 from advaug.schemes import FACE_68, LandmarkScheme
 
 __all__ = ["SETS", "EvaluationSet", "Request", "choose_normalizer", "choose_subsets", "open_set"]
