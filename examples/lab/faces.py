@@ -10,7 +10,7 @@ from advaug.evaluation.evaluate import CONDITIONS, Errors
 from advaug.evaluation.metrics import nme
 from advaug.schemes import FACE_68
 from advaug.training.loading import Batch
-from lab.experiment import Experiment
+from lab.arguments import Experiment
 from lab.problem import Problem
 
 __all__ = ["hold_back", "read_faces"]
