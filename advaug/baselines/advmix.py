@@ -17,7 +17,7 @@ from advaug.step.loan import Detector, borrowed
 from advaug.step.stepping import Stepper
 from advaug.tasks import CoordinateTask, HeatmapTask, LandmarkTask, split_target
 
-__all__ = ["AdvMix", "MixingNet"]
+__all__ = ["AdvMix", "MixingNet", "grid_mask"]
 
 VIEWS = 3  # the picture, recoloured, behind a grid
 GRID_PROBABILITY = 0.7
@@ -117,7 +117,7 @@ class AdvMix(Defence):
         self._stepper = Stepper()
 
     def _example(self, call: Call, *, learn: bool) -> Example:
-        covered = _grid(call.images)
+        covered = grid_mask(call.images)
         behind = torch.where(covered, 0.0, call.images)
         views = torch.stack([call.images, self.recolour(call.images), behind], dim=1)
         target = self._hide(call.target, covered)
@@ -171,7 +171,7 @@ class AdvMix(Defence):
         self._stepper.load_state_dict(state["loss_scale"])
 
 
-def _grid(images: Tensor) -> Tensor:
+def grid_mask(images: Tensor) -> Tensor:
     """GridMask: which pixels lie under a grid of squares, `(B, 1, H, W)` bool; none in some."""
     height, width = images.shape[-2:]
     draws = torch.rand(len(images), 4)

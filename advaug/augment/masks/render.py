@@ -13,7 +13,15 @@ from advaug.augment.masks.styles import STYLES as _STYLES
 from advaug.augment.masks.styles import Cloth, Style
 from advaug.base.checks import check_choice
 
-__all__ = ["RENDERER_VERSION", "STYLES", "Patch", "draw_style", "render", "tailor"]
+__all__ = [
+    "RENDERER_VERSION",
+    "STYLES",
+    "Patch",
+    "draw_style",
+    "mask_coverage",
+    "render",
+    "tailor",
+]
 
 STYLES = tuple(_STYLES)
 """Names of the styles."""
@@ -226,7 +234,9 @@ def draw_style(seed: int) -> str:
     return STYLES[_generator(seed).integers(len(STYLES))]
 
 
-def _coverage(size: tuple[int, int], landmarks: Array, *, style: str | None, seed: int) -> Array:
+def mask_coverage(
+    size: tuple[int, int], landmarks: Array, *, style: str | None, seed: int
+) -> Array:
     """Share of each pixel under the cloth, `(H, W)`; for tests."""
     shape, _, _ = tailor(landmarks, style, seed)
     return _unit(Window(0, 0, size[1], size[0]).cover([shape.outline]))

@@ -25,7 +25,7 @@ from advaug.datasets.readers.pairs import (
 )
 from advaug.errors import DatasetError
 
-__all__ = ["Faces300W"]
+__all__ = ["Faces300W", "read_boxes"]
 
 Split = Literal["train", "common", "challenging", "full", "helen", "helen-811", "lfpw"]
 Boxes = Literal["auto", "detector", "landmarks"]
@@ -164,7 +164,7 @@ def _with_boxes(
         raise DatasetError(message)
     if path is None:
         return pairs, []
-    by_key = _read_boxes(path)
+    by_key = read_boxes(path)
     boxed: list[FilePair] = []
     problems: list[str] = []
     for pair in pairs:
@@ -186,7 +186,7 @@ def _find_box_file(root: Path, name: str) -> Path | None:
     return next((file for file in files if file.name.lower() == name), None)
 
 
-def _read_boxes(path: Path) -> dict[str, Box]:
+def read_boxes(path: Path) -> dict[str, Box]:
     """Read the organisers' detector boxes, by the key of the picture's name; 0-based.
 
     The variable `bounding_boxes` is a row of cells, each a struct of `imgName`, `bb_detector` and
