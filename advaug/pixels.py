@@ -1,4 +1,4 @@
-"""How the caller's detector wants its pictures."""
+"""How the caller's detector expects its pictures."""
 
 import math
 from collections.abc import Sequence

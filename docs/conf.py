@@ -5,6 +5,7 @@ import re
 from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyObject
 from sphinx.writers.html5 import HTML5Translator
 
 import advaug
@@ -88,6 +89,9 @@ def displayed_equation(translator: HTML5Translator, node: nodes.math_block) -> N
 
 def setup(app: Sphinx) -> None:
     """Register the equations, and what is done to docstrings before napoleon reads them."""
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"  # as the docstrings call them; Sphinx says "Variables"
     app.add_html_math_renderer("mathml", (inline_equation, None), (displayed_equation, None))
     app.connect("autodoc-process-docstring", as_restructured_text, priority=100)
     app.connect("autodoc-skip-member", is_field_of_a_named_tuple)

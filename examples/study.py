@@ -22,7 +22,7 @@ from advaug.augment.corruptions import check_severities
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run the study, or write its tables anew."""
+    """Run the study, or write its tables again."""
     parser = _parser()
     arguments = parser.parse_args(words)
     report = arguments.report or arguments.output / "report"

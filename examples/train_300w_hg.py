@@ -10,7 +10,8 @@ With no arguments: a small HG*1 on synthetic faces, in minutes on two CPU cores.
 import argparse
 import sys
 
-from lab.experiment import Recipe, add_arguments, experiment_from, run
+from lab.arguments import Recipe, add_arguments, experiment_from
+from lab.experiment import run
 from lab.faces import read_faces
 from lab.hourglass import add_hourglass_arguments, hourglass_from
 

@@ -10,8 +10,9 @@ With no arguments: a small MDM on synthetic faces, in minutes on two CPU cores.
 import argparse
 import sys
 
+from lab.arguments import Recipe, add_arguments, experiment_from
 from lab.codecs import CoordinateCodec
-from lab.experiment import Recipe, add_arguments, experiment_from, run
+from lab.experiment import run
 from lab.faces import read_faces
 from torch import Tensor, nn
 

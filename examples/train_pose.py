@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lab.experiment import Experiment, Recipe, add_arguments, experiment_from, run
+from lab.arguments import Experiment, Recipe, add_arguments, experiment_from
+from lab.experiment import run
 from lab.hourglass import add_hourglass_arguments, hourglass_from
 from lab.pose import POSE_DATA, read_pose
 from lab.trainer import write_json

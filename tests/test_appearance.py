@@ -235,5 +235,5 @@ def test_an_appearance_of_another_shape_is_refused_before_anything_moves():
     with pytest.raises(ShapeError, match=r"`appearance` must give pictures \(4, 3, 32, 32\)"):
         adversary(HeatmapToy(), *heatmap_batch())
     assert all(torch.equal(before[k], v) for k, v in adversary.attacker.state_dict().items())
-    with pytest.raises(ValueError, match=r"`appearance` must be one of .*'random'.*, a callable"):
+    with pytest.raises(ValueError, match=r"`appearance` must be one of random, a callable"):
         tiny_adversary(appearance="odd")

@@ -39,7 +39,7 @@ from advaug.baselines._photometric import (
     PhotometricAutoAugment,
     PhotometricOperations,
 )
-from advaug.baselines.advmix import _grid
+from advaug.baselines.advmix import grid_mask
 
 IMAGENET = PixelSpec(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
@@ -615,7 +615,7 @@ def test_landmarks_behind_the_grid_are_not_visible(kind):
 
 def test_the_grid_covers_a_quarter_of_most_pictures_with_squares():
     torch.manual_seed(0)
-    covered = _grid(torch.zeros(200, 3, 64, 64))[:, 0]
+    covered = grid_mask(torch.zeros(200, 3, 64, 64))[:, 0]
     part = covered.float().mean(dim=(1, 2))
     assert 0.6 < (part > 0).float().mean() < 0.8
     assert 0.2 < part[part > 0].mean() < 0.3

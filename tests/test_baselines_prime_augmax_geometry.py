@@ -9,7 +9,7 @@ from toys import COLOURS, MARKS, SIDE, pictures, task_and_batch
 
 from advaug import CoordinateTask, HeatmapTask, encode_heatmaps
 from advaug.baselines import PRIME, AugMax, HardestGeometry, SecondCopy
-from advaug.baselines.augmax import _mixed
+from advaug.baselines.augmax import mix_chains
 from advaug.baselines.prime import random_colours, random_filter, random_warp
 
 both_kinds = pytest.mark.parametrize("kind", ["heatmap", "coordinate"])
@@ -163,13 +163,13 @@ def test_augmax_is_a_convex_mix_of_the_picture_and_its_chains():
     torch.manual_seed(0)
     images, chains = torch.rand(4, 3, 8, 8), torch.rand(3, 4, 3, 8, 8)
     scores, share = torch.randn(4, 3), torch.rand(4, 1)
-    mixed = _mixed(images, chains, share, scores)
+    mixed = mix_chains(images, chains, share, scores)
     weights = scores.exp() / scores.exp().sum(dim=1, keepdim=True)
     for row in range(4):
         mix = sum(weights[row, k] * chains[k, row] for k in range(3))
         expected = (1 - share[row]) * images[row] + share[row] * mix
         torch.testing.assert_close(mixed[row], expected)
-    assert torch.equal(_mixed(images, chains, torch.zeros(4, 1), scores), images)
+    assert torch.equal(mix_chains(images, chains, torch.zeros(4, 1), scores), images)
 
 
 @pytest.mark.parametrize("option", [{"steps": 0}, {"step_size": -0.1}])

@@ -166,11 +166,11 @@ def test_inference_eager_and_exported(monkeypatch, capsys):
 
 def test_an_export_that_gives_other_numbers_is_refused():
     expected = torch.linspace(-1, 1, 9)
-    benchmark_inference._check(expected + 1e-5, [expected + 1, expected])
+    benchmark_inference.check_exported(expected + 1e-5, [expected + 1, expected])
     with pytest.raises(RuntimeError, match="must give the detector's numbers"):
-        benchmark_inference._check(expected + 0.01, expected)
+        benchmark_inference.check_exported(expected + 0.01, expected)
     with pytest.raises(RuntimeError, match="must give the detector's numbers"):
-        benchmark_inference._check(expected * torch.nan, expected)
+        benchmark_inference.check_exported(expected * torch.nan, expected)
 
 
 @pytest.mark.parametrize(

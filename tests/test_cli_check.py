@@ -2,8 +2,10 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from toys import pictures
 
 import advaug
@@ -71,6 +73,27 @@ def test_check_says_what_the_adversary_sees(detector, batch, tmp_path, capsys):
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_drawing_is_grey_with_the_landmarks_in_red(tmp_path):
+    assert main(["check", "mine:detector", "mine:batch", "--output", "s.png"]) == 0
+    drawn = np.asarray(Image.open(tmp_path / "s.png").convert("RGB")).astype(int)
+    assert drawn.shape == (256, 4 * 256 + 3 * 6, 3)  # 32 pixels, enlarged by 8, four in a row
+    images, landmarks = pictures(4)
+    grey = 255 * images[0].mean(dim=0)
+    corner = drawn[4, 4]  # of the first picture, which has no landmark near
+    assert np.ptp(corner) == 0
+    assert abs(corner[0] - grey[0, 0]) < 2
+    for x, y in landmarks[0].round().int().tolist():
+        red, green, blue = drawn[8 * y + 4, 8 * x + 4]
+        assert red > green + 50
+        assert green == blue
+
+
+def test_preview_says_what_to_install_before_anything_long(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["preview", "nowhere:batch", "g.png"]) == 2
+    assert 'pip install "advaug[examples]"' in capsys.readouterr().err
+
+
 def test_the_counted_cost_is_more_than_a_plain_step(capsys):
     main(["check", "mine:detector", "mine:batch"])
     line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("cost"))
@@ -114,8 +137,6 @@ def test_what_cannot_be_checked_is_named(detector, batch, message, capsys):
 
 
 def write_folder(folder):
-    from PIL import Image
-
     folder.mkdir()
     images, landmarks = pictures(3, side=64)
     for number, (image, points) in enumerate(zip(images, landmarks, strict=True)):

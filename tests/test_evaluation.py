@@ -78,7 +78,7 @@ def test_weights_of_another_kind_are_refused(tmp_path):
     for name in ("other", "text"):
         with pytest.raises(ValueError, match="`weights` must be a file that HourglassNet"):
             load_weights(tmp_path / f"{name}.safetensors", "cpu")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="`weights` must be a file .* there is no .*none"):
         load_weights(tmp_path / "none.safetensors", "cpu")
 
 
@@ -125,9 +125,9 @@ def test_anybodys_function_is_found_in_the_current_folder(own_module, name, expe
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("own_detector", "`--detector` must be package.module:function"),
-        ("own_detector:nothing", "must name a function that can be imported"),
-        ("no_such_module:make", "must name a function that can be imported"),
+        ("own_detector", "`--detector` must be MODULE:NAME"),
+        ("own_detector:nothing", "must be a name in own_detector, but there is no 'nothing'"),
+        ("no_such_module:make", "must name a module that can be imported"),
         ("own_detector:only_a_module", r"must return \(module, decode\).*got a Centre"),
         ("own_detector:unknown_reading", "`decode` must be one of auto, heatmaps, coordinates"),
     ],

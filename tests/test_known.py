@@ -189,7 +189,7 @@ def test_check_passes_a_whole_set(name, root, capsys, monkeypatch):
     for subset, (_, usable, missing, problems) in table.items():
         assert int(usable) == len(KNOWN[name].open(root, subset))
         assert (missing, problems) == ("-", "0")
-    assert f"Ask for the data at {KNOWN[name].ask}" in out
+    assert f"Where to get the data: {KNOWN[name].ask}" in out
 
 
 @pytest.mark.parametrize("name", ["cofw68"])
@@ -202,7 +202,7 @@ def test_check_says_what_is_missing_what_is_broken_and_where_to_ask(name, root, 
     assert rows(out) == {"test": ["507", "2", "505", "2"]}
     assert re.search(r"  - `.*2_points.mat` must be a file of MATLAB's, but got none", out)
     assert re.search(r"  - `.*3_points.mat` must be a whole file of MATLAB's", out)
-    assert "Ask for the data at https://github.com/golnazghiasi/cofw68-benchmark" in out
+    assert "Where to get the data: https://github.com/golnazghiasi/cofw68-benchmark" in out
     assert "must hold all of cofw68, but got 2 problems, listed above" in err
 
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from advaug.augment.masks import STYLES, add_masks, draw_style, render_mask
-from advaug.augment.masks.render import _coverage
+from advaug.augment.masks.render import mask_coverage
 from advaug.errors import ShapeError
 from advaug.schemes import FACE_68
 
@@ -100,7 +100,7 @@ def test_nose_tip_and_mouth_are_covered_eyes_and_brows_never(style):
     for seed in range(60):
         # Faces differ from the mean one by a few percent.
         landmarks = face(yaw=rng.uniform(-0.15, 0.15)) + rng.normal(0, 1, (68, 2))
-        coverage = _coverage((256, 256), landmarks, style=style, seed=seed)
+        coverage = mask_coverage((256, 256), landmarks, style=style, seed=seed)
         seen.append(covered(coverage, landmarks))
         area.append(coverage.sum() / 85**2)
     share = np.mean(seen, axis=0)
@@ -122,7 +122,7 @@ def test_upper_and_lower_edge_lie_where_masks_end(style):
     landmarks = face()
     column, io = round(landmarks[27, 0]), 85
     for seed in range(60):
-        on_axis = _coverage((256, 256), landmarks, style=style, seed=seed)[:, column] > 0.5
+        on_axis = mask_coverage((256, 256), landmarks, style=style, seed=seed)[:, column] > 0.5
         first, last = np.flatnonzero(on_axis)[[0, -1]]
         tops.append((first - landmarks[27, 1]) / (landmarks[30, 1] - landmarks[27, 1]))
         bottoms.append((last - landmarks[8, 1]) / io)
@@ -154,7 +154,7 @@ def test_a_mask_can_be_worn_anywhere_on_the_nose():
 def test_a_blue_surgical_mask_is_as_blue_as_those_of_masked_300w():
     """Their 10 and 90 % quantiles; the brighter the picture, the brighter the mask."""
     landmarks = face()
-    inside = _coverage((256, 256), landmarks, style="surgical_blue", seed=0) == 1
+    inside = mask_coverage((256, 256), landmarks, style="surgical_blue", seed=0) == 1
     found = []
     for light in np.linspace(1, 2, 6):
         image = np.clip(picture() * light, 0, 255).astype(np.uint8)
@@ -167,9 +167,9 @@ def test_a_blue_surgical_mask_is_as_blue_as_those_of_masked_300w():
 
 @pytest.mark.parametrize("roll", [0.7, np.pi / 2, np.pi, -2.0])
 def test_a_rolled_face_wears_the_same_mask(roll):
-    upright = _coverage((256, 256), face(io=60, centre=(128, 128)), style="n95", seed=3)
+    upright = mask_coverage((256, 256), face(io=60, centre=(128, 128)), style="n95", seed=3)
     landmarks = face(io=60, centre=(128, 128), roll=roll)
-    rolled = _coverage((256, 256), landmarks, style="n95", seed=3)
+    rolled = mask_coverage((256, 256), landmarks, style="n95", seed=3)
     assert rolled.sum() == pytest.approx(upright.sum(), rel=0.01)
     assert covered(rolled, landmarks)[48:].all()
     assert not covered(rolled, landmarks)[36:48].any()
@@ -177,7 +177,7 @@ def test_a_rolled_face_wears_the_same_mask(roll):
 
 def test_under_yaw_the_far_half_is_narrower():
     landmarks = face(yaw=0.6)
-    coverage = _coverage((256, 256), landmarks, style="surgical_blue", seed=0)
+    coverage = mask_coverage((256, 256), landmarks, style="surgical_blue", seed=0)
     row = coverage[round(landmarks[30, 1])]
     nose = round(landmarks[30, 0])
     assert row[nose:].sum() < 0.6 * row[:nose].sum()
@@ -197,7 +197,7 @@ def test_coverage_on_real_faces_that_look_at_the_camera(style):
         if io < 30 or min(left, right) < 0.75 * max(left, right):
             continue
         landmarks = (landmarks - landmarks.mean(axis=0)) * 85 / io + 128
-        coverage = _coverage((256, 256), landmarks, style=style, seed=seed)
+        coverage = mask_coverage((256, 256), landmarks, style=style, seed=seed)
         seen.append(covered(coverage, landmarks))
         area.append(coverage.sum() / 85**2)
     share = np.mean(seen, axis=0)
@@ -220,7 +220,7 @@ def test_the_picture_changes_under_the_mask_and_stays_away_from_it(style):
     assert (image == before[0]).all()
     assert (landmarks == before[1]).all()
     changed = (masked != image).any(axis=-1)
-    coverage = _coverage((256, 256), landmarks, style=style, seed=5)
+    coverage = mask_coverage((256, 256), landmarks, style=style, seed=5)
     assert changed[coverage == 1].mean() > 0.98
     away = np.ones_like(changed)
     low, high = np.floor(landmarks.min(axis=0)) - 16, np.ceil(landmarks.max(axis=0)) + 16
@@ -257,7 +257,7 @@ def test_a_pillow_picture_comes_back_as_one():
 def test_a_face_may_leave_the_picture(centre):
     image = picture()
     masked = render_mask(image, face(centre=centre), seed=1)
-    coverage = _coverage((256, 256), face(centre=centre), style="surgical_blue", seed=1)
+    coverage = mask_coverage((256, 256), face(centre=centre), style="surgical_blue", seed=1)
     assert ((masked != image).any()) == bool(coverage.any())
 
 
@@ -286,7 +286,7 @@ def test_light_from_one_side_falls_on_the_mask(side):
 
 def test_a_mask_is_darker_in_a_darker_picture():
     landmarks = face()
-    inside = _coverage((256, 256), landmarks, style="surgical_blue", seed=0) == 1
+    inside = mask_coverage((256, 256), landmarks, style="surgical_blue", seed=0) == 1
     bright, dark = (
         luminance(render_mask((picture() * gain).astype(np.uint8), landmarks, seed=0))[inside]
         for gain in (1.0, 0.4)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from advaug.errors import ShapeError
 from advaug.evaluation import auc, ced, failure_rate, nme
-from advaug.evaluation.metrics import check_normalizer, mean_errors
+from advaug.evaluation.metrics import mean_errors
+from advaug.evaluation.normalizers import check_normalizer
 
 NAMED = ["inter_ocular", "inter_pupil", "box", "diagonal"]
 

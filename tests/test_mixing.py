@@ -10,7 +10,7 @@ from toys import pictures, task_and_batch, tiny_adversary
 from advaug import SampleAdaptiveAdversary, View
 from advaug.errors import ShapeError
 from advaug.networks import MixingAttacker
-from advaug.networks.mixing import _lowering
+from advaug.networks.mixing import lowering_of
 from advaug.view.changes import CHANGES, another, blur, colour, cover, light, noise
 
 every_change = pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
@@ -142,7 +142,7 @@ def test_the_budget_is_kept_and_its_gradient_is_that_of_a_constant_sum(budget, s
     scores = 6 * torch.tanh(spread * torch.randn(5, 64, dtype=torch.float64))
     scores[0] = -6.0  # who asks for little gets it
     scores.requires_grad_()
-    spent = (scores + _lowering(scores, budget)[..., 0, 0]).sigmoid().mean(dim=1)
+    spent = (scores + lowering_of(scores, budget)[..., 0, 0]).sigmoid().mean(dim=1)
     asked = scores.sigmoid().mean(dim=1)
     torch.testing.assert_close(spent, asked.clamp(max=budget), rtol=1e-3, atol=1e-4)
     (gradient,) = torch.autograd.grad(spent.sum(), scores)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lab.experiment import Experiment, Recipe
+from lab.arguments import Experiment, Recipe
 from lab.pose import read_pose
 from PIL import Image
 from scipy.io import savemat

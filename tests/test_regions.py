@@ -82,7 +82,5 @@ def test_regions_of_another_shape_are_refused_before_anything_moves():
     with pytest.raises(ShapeError, match=r"`regions` must give a map \(4, 1, 32, 32\)"):
         adversary(HeatmapToy(), *heatmap_batch())
     assert all(torch.equal(before[k], v) for k, v in adversary.attacker.state_dict().items())
-    with pytest.raises(
-        ValueError, match=r"`regions` must be one of .*'random'.*, a callable or None"
-    ):
+    with pytest.raises(ValueError, match=r"`regions` must be one of random, a callable or None"):
         tiny_adversary(regions="everywhere")

@@ -13,9 +13,10 @@ import torch
 from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lab.arguments import Recipe, add_arguments, experiment_from
 from lab.benchmarks import input as input_benchmark
 from lab.codecs import HeatmapCodec
-from lab.experiment import Recipe, add_arguments, experiment_from, run
+from lab.experiment import run
 from lab.faces import read_faces
 from lab.trainer import Trainer, TrainingConfig
 from PIL import Image

@@ -278,7 +278,7 @@ def test_a_checkpoint_of_another_length_is_not_gone_on_with(root, tmp_path):
     told = []
     longer.load(tmp_path / "checkpoints", told.append)
     assert longer.done == 0
-    assert "is of a run of 5 steps, not 6: begun anew" in told[0]
+    assert "is of a run of 5 steps, not 6: begun again" in told[0]
     assert not (tmp_path / "checkpoints").exists()  # it would hide those of this run
 
 

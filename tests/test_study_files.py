@@ -119,7 +119,7 @@ def test_damaged_pictures_are_named_and_made_anew(root, tmp_path, capsys, damage
     render(settings)
     assert path.read_bytes() == before
     told = capsys.readouterr().out.splitlines()
-    assert told == ([] if damage == "missing" else [f"`{path}` is damaged: it is made anew"])
+    assert told == ([] if damage == "missing" else [f"`{path}` is damaged: it is made again"])
 
 
 def test_a_run_that_was_stopped_is_measured_to_the_same_errors(root, tmp_path):

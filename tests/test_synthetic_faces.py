@@ -316,7 +316,7 @@ def test_iteration_ends_and_a_missing_index_is_refused():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"split": "test"}, ValueError, "'train', 'val', 'hard', but got 'test'"),
+        ({"split": "test"}, ValueError, "train, val, hard, but got 'test'"),
         ({"count": 0}, ValueError, "`count` must be at least 1, but got 0"),
         ({"count": 2.5}, TypeError, "`count` must be a whole number, but got 2.5"),
         ({"image_size": 31}, ValueError, "`image_size` must be at least 32, but got 31"),

@@ -125,7 +125,7 @@ def test_more_than_a_hundred_pictures_a_second_and_core():
     [
         ({"count": 0}, ValueError, "`count` must be at least 1"),
         ({"image_size": 16}, ValueError, "`image_size` must be at least 32"),
-        ({"split": "hard"}, ValueError, "`split` must be one of 'train', 'val'"),
+        ({"split": "hard"}, ValueError, "`split` must be one of train, val"),
         ({"seed": 0.5}, TypeError, "`seed` must be a whole number"),
     ],
 )

@@ -8,16 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate import Accelerator
+from lab.arguments import PAPER, Experiment, Recipe, add_arguments, experiment_from
 from lab.codecs import HeatmapCodec
-from lab.experiment import (
-    PAPER,
-    Experiment,
-    Recipe,
-    _claim,
-    _trainer,
-    add_arguments,
-    experiment_from,
-)
+from lab.experiment import claim, trainer_for
 from lab.problem import Problem
 from lab.trainer import Trainer, TrainingConfig
 
@@ -148,7 +141,7 @@ def test_the_examples_attack_the_batch_itself_unless_they_follow_the_paper(
     seen, attacked = [], []
     detector = HourglassNet(68, width=8, depth=2, out_stride=4)
     problem = Problem(pictures, pictures, FACE_68, {}, lambda *_: None, "nothing")
-    run = _trainer(experiment, "saat", lambda _: detector, HeatmapCodec(4), pictures, problem)
+    run = trainer_for(experiment, "saat", lambda _: detector, HeatmapCodec(4), pictures, problem)
     run.detector.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     run.adversary.register_forward_hook(lambda _, inputs, __: attacked.append(inputs[1]))
     run.step(0)
@@ -308,9 +301,9 @@ def experiment(output, **changes) -> Experiment:
 
 def test_an_earlier_run_is_kept_aside(tmp_path, capsys):
     output = tmp_path / "run"
-    _claim(experiment(output))
+    claim(experiment(output))
     (output / "metrics.json").write_text("{}")
-    _claim(experiment(output))
+    claim(experiment(output))
     assert (tmp_path / "run.1" / "metrics.json").exists()
     assert not (output / "metrics.json").exists()
     assert "kept the earlier run" in capsys.readouterr().out
@@ -318,10 +311,10 @@ def test_an_earlier_run_is_kept_aside(tmp_path, capsys):
 
 def test_resume_refuses_other_settings_and_names_them(tmp_path):
     output = tmp_path / "run"
-    _claim(experiment(output))
+    claim(experiment(output))
     before = (output / "settings.json").read_text()
     with pytest.raises(ValueError, match="differs in seed: 0 there, 7 here"):
-        _claim(experiment(output, seed=7, resume=True))
+        claim(experiment(output, seed=7, resume=True))
     assert (output / "settings.json").read_text() == before
-    _claim(experiment(output, resume=True))
+    claim(experiment(output, resume=True))
     assert json.loads(before)["recipe"]["steps"] == SMALL.steps

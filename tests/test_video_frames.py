@@ -86,9 +86,9 @@ def test_a_jump_decodes_no_more_than_from_the_key_frame(tmp_path):
     assert index.keys == (0, 10, 20, 30)
     reader = FrameReader()
     reader.read(index, 35)
-    assert reader._next == 36
+    assert reader.next_frame == 36
     reader.read(index, 3)
-    assert reader._next == 4
+    assert reader.next_frame == 4
 
 
 def test_a_frame_beyond_the_end_is_refused_and_the_reader_goes_on(tmp_path):

@@ -4,6 +4,7 @@ A check that belongs to one option lives with that option.
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -78,10 +79,12 @@ def require_floating(name: str, values: Tensor, fix: str) -> None:
         raise TypeError(msg)
 
 
-def check_choice(name: str, value: str, choices: tuple[str, ...], more: str = "") -> None:
-    """Raise on an unknown word, naming the known ones."""
-    if value not in choices:
-        msg = f"`{name}` must be one of {choices}{more}, but got {value!r}."
+def check_choice(name: str, value: object, choices: Iterable[object], more: str = "") -> None:
+    """Raise on a value that is not one of a few, naming these and what `more` says."""
+    known = list(choices)
+    if value not in known:
+        words = ", ".join(map(str, known))
+        msg = f"`{name}` must be one of {words}{more}, but got {value!r}. Choose one."
         raise ValueError(msg)
 
 
@@ -161,7 +164,7 @@ def check_divisible(images: Tensor, divisor: int) -> None:
 
 
 def check_images(images: Any, reference: Tensor, channels: int = 3) -> None:  # noqa: ANN401 # that is what it checks
-    """Raise unless `images` is a batch that a network with parameter `reference` can take."""
+    """Raise unless `images` is a batch that a network with parameter `reference` accepts."""
     if not isinstance(images, Tensor):
         msg = f"`images` must be a tensor (B, {channels}, H, W), but got {describe(images)}."
         raise TypeError(msg)

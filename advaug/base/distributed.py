@@ -30,7 +30,7 @@ def apart(seed: int) -> int:
 
 
 def average(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Mean of each tensor over the processes, in one exchange; the tensors alone when single."""
+    """Mean of each tensor over the processes, in one exchange; in one process, the tensors."""
     if world_size() == 1:
         return list(tensors)
     flat = torch.cat([tensor.flatten() for tensor in tensors])

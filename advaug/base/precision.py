@@ -21,7 +21,7 @@ def widen(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def without_graph(device: torch.device) -> Iterator[None]:
-    """No gradients, and nothing left behind for passes that want them.
+    """No gradients, and nothing left behind for passes that need them.
 
     Autocast goes without its cache, in which older releases of PyTorch keep weights that carry no
     graph (pytorch#158232).

@@ -54,7 +54,7 @@ class Call:
         detector: The caller's, on loan.
         images: Clean pictures in `[0, 1]`, `(B, 3, H, W)`, float32 or wider.
         target: The task's.
-        pixels: How the detector wants its pictures.
+        pixels: How the detector expects its pictures.
         dtype: Of the pictures that the caller gave.
         seed: Of what the detector draws.
     """
@@ -72,7 +72,7 @@ class Call:
         """Output of the detector, or another network, for pictures in `[0, 1]`.
 
         Every pass draws the same dropout: an attack meets the very network that it was made for,
-        and two outputs differ by what was done to the pictures alone.
+        and two outputs differ only by what was done to the pictures.
 
         Args:
             pictures: `(B, 3, H, W)`.
@@ -121,7 +121,7 @@ class Defence(nn.Module):
 
     Args:
         task: What the detector's output means.
-        pixels: How the detector wants its pictures; `images` are given that way.
+        pixels: How the detector expects its pictures; `images` are given that way.
         batch_norm: `"isolated"`, `"running"`, `"shared"` or `"split"`; see
             `advaug.step.batch_norm`.
         weight: Weight of the loss beside the caller's, in the place of the adversary's β.
@@ -173,8 +173,8 @@ class Defence(nn.Module):
         Args:
             detector: An nn.Module that gives what the task understands; see
                 `advaug.step.loan.as_borrowed` for what else can be passed.
-            images: `(B, 3, H, W)`, as the detector takes them.
-            target: What the task takes.
+            images: `(B, 3, H, W)`, as the detector expects them.
+            target: What the task expects.
             forward: How the detector is called, if not as `detector(images)`: from the module and
                 the pictures to its output.
 
@@ -188,7 +188,7 @@ class Defence(nn.Module):
         if not torch.is_grad_enabled():
             msg = (
                 "the defence must be called with gradients enabled, but they are off. For its "
-                "pictures alone use `defence.pictures(...)`."
+                "pictures without a loss use `defence.pictures(...)`."
             )
             raise ValueError(msg)
         loan = as_borrowed(detector, forward)
@@ -224,7 +224,7 @@ class Defence(nn.Module):
             forward: As in the call.
 
         Returns:
-            `(B, 3, H, W)`, as the detector takes them, detached.
+            `(B, 3, H, W)`, as the detector expects them, detached.
 
         Raises:
             ValueError, TypeError: As the call itself.
@@ -282,7 +282,7 @@ class Defence(nn.Module):
         return gradient
 
     def _reads(self, device: torch.device) -> bool:
-        """Whether values may be read back: always on a CPU, elsewhere in the first call alone."""
+        """Whether values may be read back: always on a CPU, elsewhere only in the first call."""
         return device.type == "cpu" or self._calls == 0
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -290,6 +290,6 @@ class Defence(nn.Module):
         return {"generator": self._generator.get_state(), "calls": self._calls}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Take up where the state was taken."""
+        """Continue where the state was saved."""
         self._generator.set_state(state["generator"].cpu())
         self._calls = state["calls"]

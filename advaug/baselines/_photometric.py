@@ -25,7 +25,7 @@ Operation = Callable[[Tensor], Tensor]
 
 
 class PhotometricOperations:
-    """Some operations for each picture, drawn for it alone, each of a strength drawn for it alone.
+    """Some operations for each picture; each picture draws its own, and their strengths.
 
     The photometric ones of RandAugment (Cubuk et al., NeurIPS 2020), without the negative, in
     ranges that leave a face to be seen.
@@ -47,7 +47,7 @@ class PhotometricOperations:
 
 
 class AugMix:
-    """The mix of AugMix (Hendrycks et al., ICLR 2020), of photometric operations alone.
+    """The mix of AugMix (Hendrycks et al., ICLR 2020), of photometric operations only.
 
     Three chains of one to three operations, mixed with Dirichlet weights, and the mix with the
     picture by a uniform weight. Contrast, brightness, saturation and sharpness are among the

@@ -17,7 +17,7 @@ from advaug.step.loan import Detector, borrowed
 from advaug.step.stepping import Stepper
 from advaug.tasks import CoordinateTask, HeatmapTask, LandmarkTask, split_target
 
-__all__ = ["AdvMix", "MixingNet"]
+__all__ = ["AdvMix", "MixingNet", "grid_mask"]
 
 VIEWS = 3  # the picture, recoloured, behind a grid
 GRID_PROBABILITY = 0.7
@@ -69,7 +69,7 @@ class AdvMix(Defence):
     landmarks, so nothing can be painted where it is not; but a picture and its negative can cancel.
     Landmarks behind the grid count as not visible (for a task of your own they stay).
 
-    Where we differ: in the paper the mix takes the place of the clean picture, which the detector
+    Where we differ: in the paper the mix replaces the clean picture, which the detector
     sees only through the teacher; here the caller decides, by adding the loss to its own or not.
     BatchNorm statistics are isolated by default, and never move while the U-Net learns.
 
@@ -85,7 +85,7 @@ class AdvMix(Defence):
             It stays the caller's: neither moved to a device nor saved. None for no such term.
         teacher_weight: Its part of the loss; the task's error has the rest.
         distance: From `(output, reference, target)` to `(B,)`, zero where the outputs are the same.
-            Needed with a teacher for a task of your own alone.
+            Required only with a teacher and your own task.
         options: Those of every baseline: `pixels`, `batch_norm`, `weight`, `loss_weight`,
             `optimizer`, `seed`; see `advaug.baselines.Defence`.
 
@@ -117,7 +117,7 @@ class AdvMix(Defence):
         self._stepper = Stepper()
 
     def _example(self, call: Call, *, learn: bool) -> Example:
-        covered = _grid(call.images)
+        covered = grid_mask(call.images)
         behind = torch.where(covered, 0.0, call.images)
         views = torch.stack([call.images, self.recolour(call.images), behind], dim=1)
         target = self._hide(call.target, covered)
@@ -165,13 +165,13 @@ class AdvMix(Defence):
         }
 
     def set_extra_state(self, state: Any) -> None:  # noqa: ANN401 # as nn.Module has it
-        """Take up where the state was taken."""
+        """Continue where the state was saved."""
         super().set_extra_state(state)
         self.mixer_optimizer.load_state_dict(state["mixer_optimizer"])
         self._stepper.load_state_dict(state["loss_scale"])
 
 
-def _grid(images: Tensor) -> Tensor:
+def grid_mask(images: Tensor) -> Tensor:
     """GridMask: which pixels lie under a grid of squares, `(B, 1, H, W)` bool; none in some."""
     height, width = images.shape[-2:]
     draws = torch.rand(len(images), 4)

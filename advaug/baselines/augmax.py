@@ -11,7 +11,7 @@ from advaug.baselines._defence import Call, Defence, DefenceOptions, Example
 from advaug.baselines._photometric import CHAINS, AugMix
 from advaug.tasks import LandmarkTask
 
-__all__ = ["AugMax"]
+__all__ = ["AugMax", "mix_chains"]
 
 TRAVEL = 0.5  # five of the published steps of 0.1
 
@@ -64,15 +64,15 @@ class AugMax(Defence):
         scores = torch.rand(count, CHAINS, device=device).to(call.images.dtype)
         for _ in range(self.steps):
             share, scores = (part.detach().requires_grad_() for part in (share, scores))
-            mixed = _mixed(call.images, chains, share, scores)
+            mixed = mix_chains(call.images, chains, share, scores)
             gradient = self._gradient(call, mixed, lambda out: self.task.error(out, call.target))
             up, towards = torch.autograd.grad(mixed, [share, scores], gradient)
             share = (share + self.step_size * up.sign()).clamp(0, 1)
             scores = scores + self.step_size * towards.sign()
-        return Example(_mixed(call.images, chains, share, scores).detach(), call.target)
+        return Example(mix_chains(call.images, chains, share, scores).detach(), call.target)
 
 
-def _mixed(images: Tensor, chains: Tensor, share: Tensor, scores: Tensor) -> Tensor:
+def mix_chains(images: Tensor, chains: Tensor, share: Tensor, scores: Tensor) -> Tensor:
     """Pictures mixed with their chains.
 
     Args:

@@ -22,7 +22,7 @@ class SecondCopy(Defence):
     """Train on a second copy of each picture, changed by hand.
 
     An adversary shows the detector twice as many pictures as plain training does. What a second
-    handcrafted copy achieves alone must be subtracted from what the adversary achieves.
+    handcrafted copy achieves by itself must be subtracted from what the adversary achieves.
 
     `SecondCopy(task)` is a second handcrafted copy; `SecondCopy.erasing(task)`,
     `SecondCopy.rand_augment(task)`, `SecondCopy.augmix(task)` and `SecondCopy.prime(task)` are the
@@ -32,7 +32,7 @@ class SecondCopy(Defence):
 
     BatchNorm statistics are shared by default. The copies are ordinary training pictures, and
     anyone who puts them into the batch by hand lets them move the running statistics; keeping them
-    out would be a method of its own.
+    out would be another method.
 
     Cost: 3 F, beside the 3 F of the plain step.
 

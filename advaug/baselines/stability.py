@@ -28,7 +28,7 @@ class StabilityTraining(Defence):
         task: What the detector's output means.
         noise: Standard deviation of the Gaussian noise, in image units.
         distance: From `(output, reference, target)` to `(B,)`, zero where the outputs are the same.
-            Needed for a task of your own alone.
+            Required only for your own task.
         options: Those of every baseline: `pixels`, `batch_norm`, `weight`, `loss_weight`,
             `optimizer`, `seed`; see `advaug.baselines.Defence`.
 

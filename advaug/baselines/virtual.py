@@ -34,7 +34,7 @@ class VirtualAdversary(Defence):
             it means the same at every picture size (an L2 norm of epsilon sqrt(3 H W)).
         power_iterations: One in the paper.
         distance: From `(output, reference, target)` to `(B,)`, zero where the outputs are the same.
-            Needed for a task of your own alone.
+            Required only for your own task.
         options: Those of every baseline: `pixels`, `batch_norm`, `weight`, `loss_weight`,
             `optimizer`, `seed`; see `advaug.baselines.Defence`.
 

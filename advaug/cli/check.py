@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from advaug.cli.imported import add_pixels, load, load_batch, pixels_of
+from advaug.base.user_code import current_folder_first, load_object
+from advaug.cli.batch import add_pixels, load_batch, pixels_of
 from advaug.cli.output import say
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["add_check"]
 
 SHOWN = 8  # pictures in the drawing
+PANEL, GAP = 256, 6  # pixels: about how large one is, and between two
+RED, OPACITY = (0.8, 0.0, 0.0), 0.7  # of S
 
 
 def add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -46,12 +49,13 @@ def add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser.set_defaults(run=_check)
 
 
+@current_folder_first()  # the detector may import more when it runs
 def _check(arguments: argparse.Namespace) -> None:
     from torch import nn
 
     from advaug import SampleAdaptiveAdversary
 
-    detector = load(arguments.detector, "detector", nn.Module)
+    detector = load_object(arguments.detector, "detector", nn.Module)
     images, target = load_batch(arguments.batch)
     pixels = pixels_of(arguments)
     channels = images.shape[-3] if hasattr(images, "shape") and images.ndim == 4 else 3
@@ -68,7 +72,7 @@ def _check(arguments: argparse.Namespace) -> None:
     _say_costs(cost)
     findings += cost.findings
     _draw(adversary, images, attack.structure, arguments.output)
-    say(f"drawing     {arguments.output}: S in red over the pictures; look whether it fits")
+    say(f"drawing     {arguments.output}: S in red over the pictures; check that it fits")
     say("")
     say(
         "What would go wrong:" if findings else "Nothing that can be seen from here would go wrong."
@@ -272,22 +276,26 @@ def _say_costs(costs: _Costs) -> None:
 def _draw(
     adversary: "SampleAdaptiveAdversary", images: "Tensor", structure: "Tensor", path: Path
 ) -> None:
-    """The pictures in grey, with S over them in red."""
-    from matplotlib.figure import Figure
+    """The pictures in grey, with S over them in red, four in a row."""
+    from PIL import Image
+    from torch.nn.functional import interpolate
 
     from advaug.base.files import whole_file
 
-    unit = adversary.pixels.to_unit(images).detach().float()
-    grey = unit[:SHOWN, :3].mean(dim=1).clamp(0, 1).cpu()
-    maps = structure[:SHOWN, 0].clamp(0, 1).cpu()
-    columns = min(4, len(grey))
-    rows = math.ceil(len(grey) / columns)
-    figure = Figure(figsize=(2.6 * columns, 2.6 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axes in panels:
-        axes.axis("off")
-    for axes, picture, heat in zip(panels, grey, maps, strict=False):
-        axes.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=1)
-        axes.imshow(heat.numpy(), cmap="Reds", vmin=0, vmax=1, alpha=(0.7 * heat).numpy())
+    unit = adversary.pixels.to_unit(images).detach()[:SHOWN, :3]
+    grey = unit.float().mean(dim=1, keepdim=True).clamp(0, 1).cpu()
+    heat = OPACITY * structure[:SHOWN].float().clamp(0, 1).cpu()
+    shown = grey * (1 - heat) + heat * grey.new_tensor(RED).view(1, 3, 1, 1)
+    scale = max(1, round(PANEL / max(grey.shape[-2:])))
+    height, width = (scale * side for side in grey.shape[-2:])
+    panels = interpolate(shown, (height, width), mode="nearest").mul(255).round().byte()
+    columns = min(4, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    size = (columns * (width + GAP) - GAP, rows * (height + GAP) - GAP)
+    sheet = Image.new("RGB", size, "white")
+    for place, panel in enumerate(panels):
+        row, column = divmod(place, columns)
+        corner = (column * (width + GAP), row * (height + GAP))
+        sheet.paste(Image.fromarray(panel.permute(1, 2, 0).contiguous().numpy()), corner)
     with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+        sheet.save(temporary, format="PNG")

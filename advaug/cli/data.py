@@ -17,7 +17,9 @@ COLUMNS = "{:<16}{:>10}{:>10}{:>10}{:>10}"
 def add_data(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `advaug data`."""
     parser = commands.add_parser(
-        "data", help="check a data set, or look at it", description="Check a data set, or look."
+        "data",
+        help="check a data set, or look at it",
+        description="Check a data set, or look at it.",
     )
     parser.set_defaults(run=lambda _: parser.print_help())
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
@@ -74,11 +76,11 @@ def _check(arguments: argparse.Namespace) -> None:
         problems += [problem for problem in found if problem not in problems]
     for problem in problems:
         say(f"  - {problem}")
-    say(f"Ask for the data at {known.ask}")
+    say(f"Where to get the data: {known.ask}")
     if problems:
         message = (
             f"`{arguments.root}` must hold all of {known.name}, but got {len(problems)} problems, "
-            "listed above. Repair them, or go on without with `--skip-broken`."
+            "listed above. Repair them, or leave them out with `--skip-broken`."
         )
         raise DatasetError(message, problems=problems)
 

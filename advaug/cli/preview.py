@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from advaug.cli.imported import add_pixels, load_batch, pixels_of
+from advaug.cli.batch import add_pixels, load_batch, pixels_of
 from advaug.cli.output import say
 
 __all__ = ["add_preview"]
@@ -39,8 +39,9 @@ def add_preview(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _preview(arguments: argparse.Namespace) -> None:
     from advaug import SampleAdaptiveAdversary
     from advaug.base.checks import check_at_least_one
-    from advaug.evaluation.report import plot_gallery
+    from advaug.evaluation.report import plot_gallery, require_matplotlib
 
+    require_matplotlib()  # before anything long
     check_at_least_one(count=arguments.count, image_size=arguments.image_size)
     images, target = _pictures(arguments)
     channels = images.shape[1] if images.ndim == 4 else 3
@@ -95,7 +96,7 @@ def _resume(adversary: Any, path: Path) -> None:  # noqa: ANN401 # a SampleAdapt
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         msg = (
             f"`--state` must be a file of torch.save(adversary.state_dict(), ...), but {path} "
-            "cannot be read as one. Save the adversary's state alone."
+            "cannot be read as one. Save only the adversary's state."
         )
         raise ValueError(msg) from error
     try:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from advaug.base.checks import check_choice
 from advaug.datasets.known_dataset import EvaluationPictures, KnownDataset, Open
 from advaug.datasets.pictures import CroppedPictures
 from advaug.datasets.readers import (
@@ -29,11 +30,8 @@ def find_known(name: str) -> KnownDataset:
     Raises:
         ValueError: If there is none; the message names those that are known.
     """
-    known = KNOWN.get(name.lower())
-    if known is None:
-        message = f"`dataset` must be one of {', '.join(KNOWN)}, but got {name!r}. Pass one."
-        raise ValueError(message)
-    return known
+    check_choice("dataset", name.lower(), KNOWN)
+    return KNOWN[name.lower()]
 
 
 def open_known(
@@ -195,7 +193,7 @@ _DATASETS = (
         "any folder of pictures with a .pts file of 68 landmarks beside each",
         _only(pts_folder.PtsFolder),
         {"all": None},
-        "whoever made it",
+        "from whoever made it",
         parts=("all",),
         tests=("all",),
     ),

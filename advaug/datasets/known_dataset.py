@@ -1,4 +1,4 @@
-"""What it takes to open a data set by its name."""
+"""What is needed to open a data set by its name."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import ConcatDataset, Dataset
 
+from advaug.base.checks import check_choice
 from advaug.datasets.pictures import CroppedPictures
 from advaug.datasets.sample import LandmarkSample
 from advaug.schemes import LandmarkScheme
@@ -117,10 +118,5 @@ class KnownDataset:
         """
         if subset is None:
             return next(iter(self.subsets))
-        if subset not in self.subsets:
-            message = (
-                f"`subset` must be one of {', '.join(self.subsets)} for {self.name}, but got "
-                f"{subset!r}. Pass one."
-            )
-            raise ValueError(message)
+        check_choice("subset", subset, self.subsets, f" for {self.name}")
         return subset

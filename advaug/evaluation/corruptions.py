@@ -15,7 +15,7 @@ from advaug.augment.corruptions import (
 )
 from advaug.base.checks import check_choice
 from advaug.evaluation.evaluate import CONDITIONS, Condition, Decode, Errors, evaluate
-from advaug.evaluation.metrics import Normalizer
+from advaug.evaluation.normalizers import Normalizer
 
 __all__ = [
     "CorruptionErrors",

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from advaug.augment import occlude
 from advaug.augment.masks import add_masks
 from advaug.evaluation.metrics import (
-    Normalizer,
     auc,
     failure_rate,
     landmark_errors,
     mean_errors,
 )
+from advaug.evaluation.normalizers import Normalizer
 
 __all__ = ["CONDITIONS", "Condition", "Errors", "evaluate", "predict", "predict_under"]
 

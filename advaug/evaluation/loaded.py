@@ -4,11 +4,7 @@ In every case it becomes a module, a way to read its output, and a description o
 """
 
 import hashlib
-import importlib
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advaug.base.checks import describe
+from advaug.base.checks import check_choice, describe
+from advaug.base.user_code import load_object
 from advaug.evaluation.evaluate import Decode
 from advaug.heatmaps import decode_heatmaps
 from advaug.pixels import PixelSpec
@@ -96,9 +93,7 @@ def decode_output(reading: str = "auto") -> Decode:
     Raises:
         ValueError: If `reading` is unknown.
     """
-    if reading not in READINGS:
-        msg = f"`decode` must be one of {', '.join(READINGS)}, but got {reading!r}. Choose one."
-        raise ValueError(msg)
+    check_choice("decode", reading, READINGS)
 
     def decode(output: Any, image_size: tuple[int, int]) -> Tensor:  # noqa: ANN401 # any detector's
         last = output if isinstance(output, Tensor) else output[-1]
@@ -122,6 +117,11 @@ def load_weights(path: str | os.PathLike[str], device: torch.device | str) -> Lo
     from advaug import detectors
 
     path = Path(path)
+    if not path.exists():
+        msg = (
+            f"`weights` must be a file that a detector has saved, but there is no {path}. Check it."
+        )
+        raise FileNotFoundError(msg)
     name = _saved_class(path)
     if name not in detectors.__all__:
         msg = (
@@ -149,16 +149,13 @@ def load_function(spec: str, device: torch.device | str) -> LoadedDetector:
     `[0, 1]`.
 
     Args:
-        spec: "package.module:function". The current folder is searched first.
+        spec: "package.module:name". The current folder is searched first.
         device: Where to put it.
 
     Raises:
         ValueError: If there is no such function, or it returns something else.
     """
-    make = _import_function(spec)
-    with _current_folder_first():
-        made = make()
-    module, reading, pixels = _made_parts(spec, made)
+    module, reading, pixels = _made_parts(spec, load_object(spec, "--detector"))
     module = module.to(device).eval()
     return LoadedDetector(
         spec,
@@ -181,26 +178,6 @@ def _saved_class(path: Path) -> str | None:
     return words.removeprefix("advaug.").split("/")[0] or None
 
 
-def _import_function(spec: str) -> Callable[[], Any]:
-    name, _, function = spec.partition(":")
-    if not name or not function:
-        msg = (
-            f"`--detector` must be package.module:function, but got {spec!r}. Name a function "
-            "without arguments that returns (module, decode)."
-        )
-        raise ValueError(msg)
-    try:
-        with _current_folder_first():
-            found = getattr(importlib.import_module(name), function)
-    except (ImportError, AttributeError) as error:
-        msg = (
-            f"`--detector` must name a function that can be imported, but got {spec}: {error}. "
-            "Run this where the module is, or put its folder on PYTHONPATH."
-        )
-        raise ValueError(msg) from error
-    return found
-
-
 def _made_parts(spec: str, made: Any) -> tuple[nn.Module, str | Decode, PixelSpec]:  # noqa: ANN401
     """The module, how its output is read, and how it expects its pictures."""
     match made:
@@ -215,17 +192,6 @@ def _made_parts(spec: str, made: Any) -> tuple[nn.Module, str | Decode, PixelSpe
         f'got {describe(made)}. Return, for example, `module, "heatmaps"`.'
     )
     raise ValueError(msg)
-
-
-@contextmanager
-def _current_folder_first() -> Iterator[None]:
-    """Let imports see the current folder, as `python -m` does and a console script does not."""
-    before = list(sys.path)
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        yield
-    finally:
-        sys.path[:] = before
 
 
 def digest(*parts: bytes) -> str:

@@ -10,7 +10,7 @@ from advaug.base.checks import check_at_least_one, check_not_negative
 from advaug.evaluation.corruptions import corruption_conditions, kinds_for
 from advaug.evaluation.evaluate import CONDITIONS, Condition
 from advaug.evaluation.loaded import LoadedDetector
-from advaug.evaluation.metrics import check_normalizer
+from advaug.evaluation.normalizers import check_normalizer
 from advaug.evaluation.sets import EvaluationSet
 from advaug.evaluation.summary import Protocol
 

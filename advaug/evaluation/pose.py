@@ -19,7 +19,8 @@ from advaug.datasets.readers.coco_json import CocoFile, Id, canonical_id, read_c
 from advaug.datasets.readers.people import shown
 from advaug.errors import ShapeError
 from advaug.evaluation.evaluate import Errors
-from advaug.evaluation.metrics import Normalizer, landmark_errors
+from advaug.evaluation.metrics import landmark_errors
+from advaug.evaluation.normalizers import Normalizer
 from advaug.schemes import MPII_16
 
 __all__ = [

@@ -15,7 +15,7 @@ from advaug.evaluation.metrics import ced
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["format_table", "plot_ced", "plot_curves", "plot_gallery"]
+__all__ = ["format_table", "plot_ced", "plot_curves", "plot_gallery", "require_matplotlib"]
 
 PERTURBATION_GAIN = 2.0  # a perturbation of a quarter of the range shows as black or white
 LABELS = {
@@ -155,7 +155,22 @@ def _save(figure: "Figure", path: Path) -> None:
         figure.savefig(temporary, dpi=110, format="png")
 
 
-def _figure(size: tuple[float, float]) -> "Figure":
-    from matplotlib.figure import Figure
+def require_matplotlib() -> "type[Figure]":
+    """Return matplotlib's class of figures.
 
-    return Figure(figsize=size, layout="constrained")
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        message = (
+            f"matplotlib must be installed to draw, but got: {error}. Run "
+            '`pip install "advaug[examples]"`.'
+        )
+        raise ImportError(message) from error
+    return Figure
+
+
+def _figure(size: tuple[float, float]) -> "Figure":
+    return require_matplotlib()(figsize=size, layout="constrained")

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from torch.utils.data import ConcatDataset, Dataset
 
+from advaug.base.checks import check_choice
 from advaug.datasets import LandmarkSample, PtsFolder, SyntheticFaces
 from advaug.datasets.known import KNOWN
-from advaug.evaluation.metrics import Normalizer
+from advaug.evaluation.normalizers import Normalizer
 from advaug.schemes import FACE_68, LandmarkScheme
 
 __all__ = ["SETS", "EvaluationSet", "Request", "choose_normalizer", "choose_subsets", "open_set"]
@@ -65,9 +66,7 @@ def open_set(name: str, request: Request) -> EvaluationSet:
         DatasetError: If its files cannot be used.
         ValueError: If there is no such set, or it needs a root and gets none.
     """
-    if name not in SETS:
-        msg = f"`--data` must be one of {', '.join(SETS)}, but got {name!r}. Choose one of them."
-        raise ValueError(msg)
+    check_choice("--data", name, SETS)
     if name not in ROOTLESS and request.root is None:
         msg = f"`--root` must name the folder of {name}, but got none. Pass the folder."
         raise ValueError(msg)

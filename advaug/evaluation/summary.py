@@ -10,13 +10,13 @@ from torch import Tensor
 from advaug.evaluation.corruptions import CorruptionErrors
 from advaug.evaluation.evaluate import Errors
 from advaug.evaluation.metrics import (
-    Normalizer,
     auc,
     ced,
     failure_rate,
     landmark_errors,
     mean_errors,
 )
+from advaug.evaluation.normalizers import Normalizer
 from advaug.evaluation.predictions import Predictions
 from advaug.schemes import LandmarkScheme
 

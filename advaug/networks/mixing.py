@@ -14,7 +14,7 @@ from advaug.errors import ShapeError
 from advaug.networks.layers import initialise_like_pix2pix, norm_layer
 from advaug.view.changes import CHANGES, Change
 
-__all__ = ["MixingAttacker"]
+__all__ = ["MixingAttacker", "lowering_of"]
 
 WIDEST = 4  # the deepest layers are 4 times as wide as the first
 START = -3.0  # score of all changes together, so that an untrained attacker barely perturbs
@@ -28,7 +28,7 @@ class MixingAttacker(nn.Module):
 
     $$ I_{adv} = I + \sum_k w_k(I, S, z) (T_k(I) - I) $$
 
-    The changes T_k are drawn anew for each picture: light, colour, blur, noise, a cover, the
+    The changes T_k are drawn for each picture: light, colour, blur, noise, a cover, the
     texture of another picture. The network outputs only their maps w_k, on a coarse grid. So the
     pictures are as diverse as the changes and as hard as the maps make them.
 
@@ -140,7 +140,7 @@ class MixingAttacker(nn.Module):
         scores = SPAN * torch.tanh(scores / SPAN)
         scores = scores.masked_fill(~self._offer(scores), -torch.inf)
         together = scores.logsumexp(dim=1, keepdim=True)  # against 0, the score of the picture
-        share = torch.sigmoid(together + _lowering(together.flatten(1), self.budget))
+        share = torch.sigmoid(together + lowering_of(together.flatten(1), self.budget))
         return interpolate(share * scores.softmax(dim=1), size, mode="bilinear")
 
     def _offer(self, scores: Tensor) -> Tensor:
@@ -167,7 +167,7 @@ class MixingAttacker(nn.Module):
         return [structure]
 
 
-def _lowering(scores: Tensor, budget: float) -> Tensor:
+def lowering_of(scores: Tensor, budget: float) -> Tensor:
     """What to add to scores `(B, P)` so that the mean of their sigmoids is at most `budget`.
 
     Returns:

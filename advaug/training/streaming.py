@@ -127,7 +127,7 @@ class StreamedLandmarks:
         if self._next != (step, order):
             self.close()
             self._reader = self._read_from(step, order)
-        self._next = None  # whatever interrupts this, the next call starts anew
+        self._next = None  # whatever interrupts this, the next call starts over
         batch = self._read() if self._ahead is None else self._ahead
         if isinstance(batch, DatasetError):
             self.close()

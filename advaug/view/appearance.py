@@ -177,7 +177,7 @@ def _covered(images: Tensor, least: float, most: float) -> Tensor:
 
 
 def _uniform(images: Tensor, low: float, high: float, *, channels: int = 1) -> Tensor:
-    """`(B, channels, 1, 1)`, drawn anew for each sample."""
+    """`(B, channels, 1, 1)`, drawn for each sample."""
     drawn = torch.rand((len(images), channels, 1, 1), device=images.device)
     return low + (high - low) * drawn
 

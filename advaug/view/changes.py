@@ -1,7 +1,7 @@
 """What the world does to a picture: random changes that leave every landmark where it is.
 
 A mixing attacker chooses where each of them shows. All map pictures `(B, C, H, W)` in `[0, 1]` to
-the same, compute in float32 or wider, and draw anew for each picture from PyTorch's global random
+the same, compute in float32 or wider, and draw for each picture from PyTorch's global random
 state, which the adversary swaps for its own. Gradients flow through them to the pictures.
 """
 

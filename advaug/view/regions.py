@@ -9,7 +9,7 @@ __all__ = ["RandomRegions", "within"]
 
 
 class RandomRegions(nn.Module):
-    """Rectangles anywhere in each picture, drawn anew in every step.
+    """Rectangles anywhere in each picture, new ones in every step.
 
     Not in the paper, whose attacker draws on the whole picture and soon draws much the same on
     every one. The detector memorises what repeats, and loses accuracy on clean pictures. In random

@@ -115,7 +115,7 @@ def last_whole(folder: Path, needed: Collection[str], tell: Callable[[str], None
     if found:
         message = (
             f"`{folder}` must hold a whole checkpoint to go on from, but got {len(found)} damaged "
-            "ones. Restore one, or remove the folder to begin anew."
+            "ones. Restore one, or remove the folder to start over."
         )
         raise DatasetError(message)
     return None

@@ -1,13 +1,11 @@
 """Train a detector plainly and with SAAT under one seed and budget, and compare: the examples."""
 
-import argparse
 import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -22,160 +20,15 @@ from advaug.evaluation.report import format_table, plot_ced, plot_curves, plot_g
 from advaug.schemes import FACE_68
 from advaug.training.loading import InMemoryLandmarks, TrainingPictures
 from advaug.training.streaming import hold_or_stream
+from lab.arguments import Experiment
 from lab.codecs import Codec
 from lab.problem import Problem
 from lab.trainer import Trainer, TrainingConfig, write_json
 
-__all__ = [
-    "Experiment",
-    "MakeDetector",
-    "Recipe",
-    "add_arguments",
-    "check_same_settings",
-    "experiment_from",
-    "run",
-]
+__all__ = ["MakeDetector", "check_same_settings", "claim", "run", "trainer_for"]
 
 MakeDetector = Callable[[Tensor], nn.Module]
 """From the mean shape `(N, 2)` of the training pictures, in their pixels, to a detector."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a detector is trained.
-
-    Attributes:
-        steps: Optimizer steps of each run.
-        batch_size: Pictures a step.
-        image_size: Side of the pictures.
-        learning_rate: Of the detector.
-        decay: The paper's factor every 25,000 steps, or None for a cosine to zero.
-        adversary_learning_rate: Of attacker and discriminator.
-        literal: Whether the adversary is the literal method, in the paper's size and order.
-        adversary_sees: Which pictures the adversary gets, as in `Trainer`.
-    """
-
-    steps: int
-    batch_size: int
-    image_size: int
-    learning_rate: float
-    decay: float | None = None
-    adversary_learning_rate: float = 1e-4
-    literal: bool = False
-    adversary_sees: Literal["batch", "augmented", "again"] = "batch"
-
-
-PAPER = Recipe(
-    steps=200_000,
-    batch_size=8,
-    image_size=256,
-    learning_rate=2e-4,
-    decay=0.97,
-    literal=True,
-    adversary_sees="augmented",
-)
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """What the two runs of a comparison share.
-
-    Attributes:
-        data: Kind of the pictures, such as "synthetic".
-        root: Folder of the pictures.
-        recipe: How.
-        seed: Of everything random.
-        device: "auto", "cpu" or "cuda".
-        output: Folder of the results.
-        resume: Whether to go on with what the folder holds.
-        arms: Which runs: "plain", "saat" or both.
-        skip_broken: Whether broken files are left out.
-        annotations: File of what is in the pictures, for kinds that have one.
-        stream: Whether training pictures are read as they are needed, even if they fit in memory.
-        workers: Processes that read pictures.
-    """
-
-    data: str
-    root: Path | None
-    recipe: Recipe
-    seed: int
-    device: str
-    output: Path
-    resume: bool
-    arms: tuple[str, ...]
-    skip_broken: bool
-    annotations: Path | None = None
-    stream: bool = False
-    workers: int = 2
-
-
-def add_arguments(
-    parser: argparse.ArgumentParser, kinds: Sequence[str] = ("synthetic", "pts", "300w")
-) -> None:
-    """Give a parser the arguments that all examples have.
-
-    Args:
-        parser: Of the example.
-        kinds: What `--data` may be, the default first.
-    """
-    add = parser.add_argument
-    add("--data", choices=kinds, default=kinds[0])
-    add("--root", type=Path, help="folder of the pictures, for all data that is not synthetic")
-    add("--preset", choices=("small", "paper"), default="small", help="paper: the paper's recipe")
-    add("--steps", type=int, help="optimizer steps of each run")
-    add("--batch-size", type=int)
-    add("--image-size", type=int)
-    add("--seed", type=int, default=0)
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    add("--output", type=Path, default=Path("runs") / Path(sys.argv[0]).stem)
-    add("--resume", action="store_true", help="go on with the run that --output holds")
-    add("--no-saat", action="store_true", help="train plainly alone")
-    add("--no-compare", action="store_true", help="train with SAAT alone")
-    add("--skip-broken", action="store_true", help="leave broken files out instead of stopping")
-    add("--stream", action="store_true", help="never keep the training pictures in memory")
-    add("--workers", type=int, default=2, help="processes that read pictures")
-
-
-def experiment_from(arguments: argparse.Namespace, small: Recipe) -> Experiment:
-    """Settle the arguments: what is not given comes from the preset.
-
-    Args:
-        arguments: Parsed.
-        small: The recipe of `--preset small`.
-
-    Raises:
-        ValueError: If arguments are out of range or do not go together.
-    """
-    given = {
-        name: getattr(arguments, name)
-        for name in ("steps", "batch_size", "image_size")
-        if getattr(arguments, name) is not None
-    }
-    for name, value in given.items():
-        if value < 1:
-            msg = f"`--{name.replace('_', '-')}` must be at least 1, but got {value}."
-            raise ValueError(msg)
-    if arguments.data != "synthetic" and arguments.root is None:
-        msg = f"`--root` must name the folder of the pictures for `--data {arguments.data}`."
-        raise ValueError(msg)
-    if arguments.workers < 0:
-        msg = f"`--workers` must not be negative, but got {arguments.workers}."
-        raise ValueError(msg)
-    arms = ("saat",) if arguments.no_compare else ("plain", "saat")
-    return Experiment(
-        data=arguments.data,
-        root=arguments.root,
-        recipe=replace(PAPER if arguments.preset == "paper" else small, **given),
-        seed=arguments.seed,
-        device=arguments.device,
-        output=arguments.output,
-        resume=arguments.resume,
-        arms=("plain",) if arguments.no_saat else arms,
-        skip_broken=arguments.skip_broken,
-        annotations=getattr(arguments, "annotations", None),
-        stream=arguments.stream,
-        workers=arguments.workers,
-    )
 
 
 def run(
@@ -204,7 +57,7 @@ def run(
     engine = _accelerator(experiment)
     problem = read(experiment)
     if engine.is_main_process:
-        _claim(experiment)
+        claim(experiment)
     engine.wait_for_everyone()
     train = hold_or_stream(
         problem.train,
@@ -223,7 +76,7 @@ def run(
     errors: dict[str, dict[str, Errors]] = {}
     histories = {}
     for arm in experiment.arms:
-        trainer = _trainer(experiment, arm, make_detector, codec, train, problem)
+        trainer = trainer_for(experiment, arm, make_detector, codec, train, problem)
         detector = trainer.fit(title=f"{arm:5}", resume=experiment.resume)
         histories[arm] = trainer.progress.history
         errors[arm] = _measure(detector, codec, test, problem)
@@ -266,7 +119,7 @@ def _rehearse(experiment: Experiment, make_detector: MakeDetector, codec: Codec)
     codec.decode(make_detector(stand_in).eval()(torch.zeros(1, 3, *size)), size)
 
 
-def _claim(experiment: Experiment) -> None:
+def claim(experiment: Experiment) -> None:
     """Make the output folder this experiment's: never mix two, never overwrite one."""
     settings = {
         name: str(value) if isinstance(value, Path) else value
@@ -287,7 +140,7 @@ def _claim(experiment: Experiment) -> None:
 
 
 def check_same_settings(output: Path, held: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Raise unless a folder's settings are those of the run that wants to go on with it."""
+    """Raise unless a folder's settings are those of the run that is to continue in it."""
     differing = [name for name in settings if held.get(name) != settings[name]]
     if differing:
         msg = (
@@ -313,7 +166,7 @@ def _accelerator(experiment: Experiment) -> Accelerator:
     return Accelerator(cpu=experiment.device == "cpu")
 
 
-def _trainer(
+def trainer_for(
     experiment: Experiment,
     arm: str,
     make_detector: MakeDetector,

@@ -10,7 +10,7 @@ from advaug.evaluation.evaluate import CONDITIONS, Errors
 from advaug.evaluation.metrics import nme
 from advaug.schemes import FACE_68
 from advaug.training.loading import Batch
-from lab.experiment import Experiment
+from lab.arguments import Experiment
 from lab.problem import Problem
 
 __all__ = ["hold_back", "read_faces"]
@@ -73,5 +73,5 @@ def hold_back(dataset: CroppedPictures) -> tuple[Subset[LandmarkSample], Subset[
         msg = f"`--root` must hold at least {HELD_BACK} pictures, but got {len(dataset)} samples."
         raise DatasetError(msg)
     held_back = len(dataset) - border
-    print(f"no split of its own: the last {held_back} of {len(dataset)} samples are for measuring")
+    print(f"no split: the last {held_back} of {len(dataset)} samples are for measuring")
     return Subset(dataset, range(border)), Subset(dataset, range(border, len(dataset)))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All that one GPU is asked for when it is at hand for a quarter of an hour, unattended.
+# Everything that needs one GPU, in one unattended run.
 #
 #   OUT=results bash examples/lab/gpu.sh check    # costs of a step, and the tests marked `gpu`
 #   OUT=results bash examples/lab/gpu.sh study    # the study by the plan `gpu`

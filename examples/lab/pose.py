@@ -22,7 +22,7 @@ from advaug.evaluation.pose import (
 )
 from advaug.schemes import COCO_17, MPII_16, scheme_from_names
 from advaug.training.loading import Batch
-from lab.experiment import Experiment
+from lab.arguments import Experiment
 from lab.faces import hold_back
 from lab.problem import Problem
 

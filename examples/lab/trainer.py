@@ -27,7 +27,7 @@ from lab.codecs import Codec
 
 __all__ = ["Seen", "Trainer", "TrainingConfig", "write_json"]
 
-PAPER_DECAY_STEPS = 25_000  # from the authors' release; the paper gives the factor alone
+PAPER_DECAY_STEPS = 25_000  # from the authors' release; the paper gives only the factor
 Seen = Literal["batch", "augmented", "again", "original", "rest"]
 _Lesson = tuple[Tensor, Any]
 SYMBOLS = {"beta": "β", "ssim": "SSIM"}
@@ -39,7 +39,7 @@ class TrainingConfig:
 
     Attributes:
         steps: Optimizer steps.
-        batch_size: Pictures a batch and process. A step takes one batch, or as many as the
+        batch_size: Pictures a batch and process. A step uses one batch, or as many as the
             accelerator accumulates.
         learning_rate: Of Adam, at the start.
         decay: The paper's schedule: all rates, the adversary's too, fall by this factor every
@@ -239,7 +239,7 @@ class Trainer:
         return self.codec.encode(batch.landmarks, batch.visible, batch.size)
 
     def _open_logs(self, first: int) -> AbstractContextManager[SummaryWriter | None]:
-        """TensorBoard logs, in the first process alone."""
+        """TensorBoard logs, in the first process only."""
         if not self.accelerator.is_main_process:
             return nullcontext()
         # A stopped run may have logged points after the checkpoint: they are no longer true.

@@ -1,7 +1,7 @@
 """Train a SimCC detector with SAAT: three lines, marked `# new`, in a plain loop.
 
 SimCC (Li et al., ECCV 2022) classifies the column and the row of every landmark. Its loss is no
-distance, so the task is one of its own: any object with `error` and `landmark_heatmaps` is a task.
+distance, so it needs its own task: any object with `error` and `landmark_heatmaps` is a task.
 Run it for 300 steps by `python examples/third_party/simcc.py 300`.
 """
 

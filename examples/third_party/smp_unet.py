@@ -3,8 +3,8 @@
     python examples/third_party/smp_unet.py 300
 
 A segmentation network with one channel a landmark is a heatmap detector as it is. Here it starts
-from random weights. An encoder with `encoder_weights="imagenet"` wants normalised pictures: give it
-those, and the adversary `pixels=PixelSpec(mean, std)`.
+from random weights. An encoder with `encoder_weights="imagenet"` expects normalised pictures:
+give it those, and the adversary `pixels=PixelSpec(mean, std)`.
 """
 
 import sys

@@ -2,9 +2,9 @@
 
     python examples/third_party/vitpose.py 300
 
-ViTPose gives an object of its own; `HeatmapTask(output=...)` takes what picks the heatmaps out of
-it. The model here is small and starts from random weights. The published ones come from
-`VitPoseForPoseEstimation.from_pretrained(...)` and want normalised pictures: give them those, and
+ViTPose returns an object; `HeatmapTask(output=...)` is told how to pick the heatmaps out of it.
+The model here is small and starts from random weights. The published ones come from
+`VitPoseForPoseEstimation.from_pretrained(...)` and expect normalised pictures: give them those, and
 the adversary `pixels=PixelSpec(mean, std)`.
 """
 

@@ -1,7 +1,7 @@
 """SAAT in DeepLabCut 3: the two lines marked below. Synthetic faces stand for a project.
 
 With a project it is `with adversarial_training(): deeplabcut.train_network(config)`. Tried with
-DeepLabCut 3.0.2, in an environment of its own.
+DeepLabCut 3.0.2, in a separate environment.
 
     pip install deeplabcut
     python examples/trainers/deeplabcut_runner.py

@@ -17,7 +17,7 @@ from advaug.integrations.lightning import AdversaryCallback  # SAAT
 
 
 class Landmarks(LightningModule):
-    """A module as anybody would write it."""
+    """A module as anyone would write it."""
 
     def __init__(self) -> None:
         super().__init__()

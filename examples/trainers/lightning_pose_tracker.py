@@ -1,6 +1,6 @@
 """SAAT in lightning-pose's heatmap tracker: the two lines marked below. The data are synthetic.
 
-Tried with lightning-pose 2.4.3, in an environment of its own, on Lightning 2.6. It requires a
+Tried with lightning-pose 2.4.3, in a separate environment, on Lightning 2.6. It requires a
 package that the index does not have; the page on trainers says how to install it all the same.
 
     python examples/trainers/lightning_pose_tracker.py

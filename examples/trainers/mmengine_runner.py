@@ -1,7 +1,7 @@
 """SAAT in a Runner of mmengine, as mmpose trains: the two lines marked below. Synthetic faces.
 
 With mmpose it is the same hook; `AdversaryHook` finds the landmarks in its data samples. Tried with
-mmengine 0.10.7, in an environment of its own.
+mmengine 0.10.7, in a separate environment.
 
     pip install mmengine
     python examples/trainers/mmengine_runner.py

@@ -1,6 +1,6 @@
 """SAAT in sleap-nn's own LightningModule: the two lines marked below. The data are synthetic.
 
-Tried with sleap-nn 0.3.5 and Lightning 2.6, in an environment of its own.
+Tried with sleap-nn 0.3.5 and Lightning 2.6, in a separate environment.
 
     pip install sleap-nn
     python examples/trainers/sleap_nn_single_instance.py

@@ -26,7 +26,7 @@ from PIL import Image
 
 from advaug.datasets import CocoKeypoints, Decoding, Mpii, PtsFolder
 from advaug.datasets.pictures import read_picture
-from advaug.datasets.readers.faces_300w import _read_boxes
+from advaug.datasets.readers.faces_300w import read_boxes
 from advaug.detectors.hourglass import HourglassNet
 from advaug.errors import DatasetError
 
@@ -240,11 +240,11 @@ class Campaign:
         elif way == 2:
             read_picture(self.draw.choice((self.root / "pipe.png", Path("/dev/zero"))))
         else:
-            _read_boxes(self._write("damaged.mat", payload))
+            read_boxes(self._write("damaged.mat", payload))
 
     def boxes(self) -> None:
         """A damaged file of MATLAB."""
-        _read_boxes(self._write("damaged.mat", damaged_bytes(self.mat.read_bytes(), self.draw)))
+        read_boxes(self._write("damaged.mat", damaged_bytes(self.mat.read_bytes(), self.draw)))
 
     def _use(self, dataset: Any) -> None:
         root = self.root.resolve()

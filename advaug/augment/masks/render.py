@@ -11,8 +11,17 @@ from advaug.augment.masks.light import Grain, Light, form_shading, measure_grain
 from advaug.augment.masks.shape import Array, MaskShape, Sheet
 from advaug.augment.masks.styles import STYLES as _STYLES
 from advaug.augment.masks.styles import Cloth, Style
+from advaug.base.checks import check_choice
 
-__all__ = ["RENDERER_VERSION", "STYLES", "Patch", "draw_style", "render", "tailor"]
+__all__ = [
+    "RENDERER_VERSION",
+    "STYLES",
+    "Patch",
+    "draw_style",
+    "mask_coverage",
+    "render",
+    "tailor",
+]
 
 STYLES = tuple(_STYLES)
 """Names of the styles."""
@@ -207,9 +216,7 @@ def tailor(
     # Drawn even if named, so that naming the style that would be drawn gives the same mask.
     drawn = STYLES[rng.integers(len(STYLES))]
     name = drawn if style is None else style
-    if name not in _STYLES:
-        message = f"`style` must be one of {', '.join(STYLES)}, but got {name!r}. Choose one."
-        raise ValueError(message)
+    check_choice("style", name, STYLES)
     chosen = _STYLES[name]
     cut = chosen.cut(rng)
     return MaskShape(landmarks, cut if top is None else cut.worn_at(top)), chosen, rng
@@ -227,7 +234,9 @@ def draw_style(seed: int) -> str:
     return STYLES[_generator(seed).integers(len(STYLES))]
 
 
-def _coverage(size: tuple[int, int], landmarks: Array, *, style: str | None, seed: int) -> Array:
+def mask_coverage(
+    size: tuple[int, int], landmarks: Array, *, style: str | None, seed: int
+) -> Array:
     """Share of each pixel under the cloth, `(H, W)`; for tests."""
     shape, _, _ = tailor(landmarks, style, seed)
     return _unit(Window(0, 0, size[1], size[0]).cover([shape.outline]))

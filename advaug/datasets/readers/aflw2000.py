@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from advaug.base.checks import check_choice
 from advaug.datasets.crop import landmark_box
 from advaug.datasets.pictures import AnnotatedPicture, CroppedPictures
 from advaug.datasets.readers.listed import (
@@ -22,9 +23,8 @@ from advaug.datasets.readers.listed import (
     check_listed,
     count_problem,
     read_all,
-    require_one_of,
 )
-from advaug.datasets.readers.matlab import read_numbers
+from advaug.datasets.readers.matlab import pictures_with_mat, read_numbers
 from advaug.datasets.readers.pairs import report_problems
 from advaug.errors import DatasetError
 
@@ -76,11 +76,10 @@ class Aflw2000(CroppedPictures):
         num_landmarks: int = 68,
         skip_broken: bool = False,
     ) -> None:
-        require_one_of("subset", subset, get_args(Subset))
-        require_one_of("num_landmarks", num_landmarks, (68, 21))
+        check_choice("subset", subset, get_args(Subset))
+        check_choice("num_landmarks", num_landmarks, (68, 21))
         root = Path(root)
-        names = {path.stem for suffix in (".jpg", ".mat") for path in root.glob(f"*{suffix}")}
-        paths = [root / f"{name}.jpg" for name in sorted(names)]
+        paths = pictures_with_mat(root)
         rows, unread = read_all(lambda path: _read_face(path, num_landmarks), paths)
         low, high = YAWS[subset]
         rows = [(face, yaw) for face, yaw in rows if low <= abs(yaw) < high]

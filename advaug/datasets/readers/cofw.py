@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from advaug.base.checks import check_choice
 from advaug.datasets.crop import landmark_box
 from advaug.datasets.pictures import AnnotatedPicture, Box
-from advaug.datasets.readers.listed import count_problem, read_all, require_one_of
+from advaug.datasets.readers.listed import count_problem, read_all
 from advaug.datasets.readers.matlab import open_hdf5, read_numbers
 from advaug.datasets.readers.pairs import geometry_problem, report_problems
 from advaug.datasets.stored import StoredPictures
@@ -62,7 +63,7 @@ class _CofwPictures(StoredPictures):
         Raises:
             DatasetError: If the file is gone or has changed since the constructor read it.
         """
-        # Opened anew each time: h5py's handles survive neither a fork nor a pickle.
+        # Opened each time: h5py's handles survive neither a fork nor a pickle.
         with open_hdf5(self._path) as file:
             pixels = _pixels(file, self._variable, self._numbers[index])
         return Image.fromarray(pixels).convert("RGB")
@@ -108,8 +109,8 @@ class Cofw(_CofwPictures):
         boxes: Boxes = "annotated",
         skip_broken: bool = False,
     ) -> None:
-        require_one_of("split", split, get_args(Split))
-        require_one_of("boxes", boxes, get_args(Boxes))
+        check_choice("split", split, get_args(Split))
+        check_choice("boxes", boxes, get_args(Boxes))
         root = Path(root)
         path = _find_pictures(root, split)
         faces, rectangles, problems = _read_file(path, split)
@@ -159,7 +160,7 @@ class Cofw68(_CofwPictures):
         boxes: Boxes = "annotated",
         skip_broken: bool = False,
     ) -> None:
-        require_one_of("boxes", boxes, get_args(Boxes))
+        check_choice("boxes", boxes, get_args(Boxes))
         root = Path(root)
         path, count = _find_pictures(root, "test"), COUNTS["test"]
         annotations = _find(root, "test_annotations", "the benchmark's folder of annotations")

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from advaug.base.checks import check_choice
 from advaug.datasets.decoding import Decoding
 from advaug.datasets.pictures import Box, CroppedPictures
 from advaug.datasets.readers.mat import read_mat
@@ -24,7 +25,7 @@ from advaug.datasets.readers.pairs import (
 )
 from advaug.errors import DatasetError
 
-__all__ = ["Faces300W"]
+__all__ = ["Faces300W", "read_boxes"]
 
 Split = Literal["train", "common", "challenging", "full", "helen", "helen-811", "lfpw"]
 Boxes = Literal["auto", "detector", "landmarks"]
@@ -92,8 +93,8 @@ class Faces300W(CroppedPictures):
         decoding: Decoding | None = None,
         skip_broken: bool = False,
     ) -> None:
-        _require_one_of("split", split, get_args(Split))
-        _require_one_of("boxes", boxes, get_args(Boxes))
+        check_choice("split", split, get_args(Split))
+        check_choice("boxes", boxes, get_args(Boxes))
         root = Path(root)
         pairs: list[FilePair] = []
         problems: list[str] = []
@@ -107,12 +108,6 @@ class Faces300W(CroppedPictures):
         pictures, broken = check_pairs(pairs, num_landmarks=68, decoding=decoding)
         report_problems(root, problems + broken, len(pictures), skip_broken=skip_broken)
         super().__init__(pictures, image_size=image_size, num_landmarks=68, decoding=decoding)
-
-
-def _require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        message = f"`{name}` must be one of {', '.join(allowed)}, but got {value!r}. Pass one."
-        raise ValueError(message)
 
 
 def _spread(pairs: list[FilePair], count: int) -> list[FilePair]:
@@ -169,7 +164,7 @@ def _with_boxes(
         raise DatasetError(message)
     if path is None:
         return pairs, []
-    by_key = _read_boxes(path)
+    by_key = read_boxes(path)
     boxed: list[FilePair] = []
     problems: list[str] = []
     for pair in pairs:
@@ -191,7 +186,7 @@ def _find_box_file(root: Path, name: str) -> Path | None:
     return next((file for file in files if file.name.lower() == name), None)
 
 
-def _read_boxes(path: Path) -> dict[str, Box]:
+def read_boxes(path: Path) -> dict[str, Box]:
     """Read the organisers' detector boxes, by the key of the picture's name; 0-based.
 
     The variable `bounding_boxes` is a row of cells, each a struct of `imgName`, `bb_detector` and

@@ -10,7 +10,7 @@ from advaug.datasets.pictures import AnnotatedPicture, picture_size
 from advaug.datasets.readers.pairs import geometry_problem
 from advaug.errors import DatasetError
 
-__all__ = ["ListedFace", "check_listed", "count_problem", "read_all", "require_one_of"]
+__all__ = ["ListedFace", "check_listed", "count_problem", "read_all"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -27,18 +27,6 @@ class ListedFace:
 
     where: str
     picture: AnnotatedPicture
-
-
-def require_one_of(name: str, value: object, allowed: Sequence[object]) -> None:
-    """Refuse an argument that is not one of a few.
-
-    Raises:
-        ValueError: If it is not; the message names those allowed.
-    """
-    if value not in allowed:
-        known = ", ".join(map(str, allowed))
-        message = f"`{name}` must be one of {known}, but got {value!r}. Pass one."
-        raise ValueError(message)
 
 
 def read_all(read: Callable[[T], R], items: Sequence[T]) -> tuple[list[R], list[str]]:

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from advaug.base.checks import check_choice
 from advaug.datasets.crop import landmark_box
 from advaug.datasets.pictures import AnnotatedPicture, CroppedPictures
 from advaug.datasets.readers.listed import (
@@ -19,9 +20,8 @@ from advaug.datasets.readers.listed import (
     check_listed,
     count_problem,
     read_all,
-    require_one_of,
 )
-from advaug.datasets.readers.matlab import read_numbers
+from advaug.datasets.readers.matlab import pictures_with_mat, read_numbers
 from advaug.datasets.readers.pairs import report_problems
 
 __all__ = ["Faces300WLP"]
@@ -67,8 +67,8 @@ class Faces300WLP(CroppedPictures):
         points: Points = "auto",
         skip_broken: bool = False,
     ) -> None:
-        require_one_of("split", split, get_args(Split))
-        require_one_of("points", points, get_args(Points))
+        check_choice("split", split, get_args(Split))
+        check_choice("points", points, get_args(Points))
         root = Path(root)
         if points == "auto":
             points = "pts_2d" if (root / "landmarks").is_dir() else "pt2d"
@@ -76,7 +76,7 @@ class Faces300WLP(CroppedPictures):
         paths: list[Path] = []
         problems: list[str] = []
         for part in parts:
-            found = _pictures_in(root / part)
+            found = pictures_with_mat(root / part)
             problems += count_problem(root / part, "pictures", len(found), PART_COUNTS[part])
             paths += found
         faces, unread = read_all(lambda path: _read_face(root, path, points), paths)
@@ -85,12 +85,6 @@ class Faces300WLP(CroppedPictures):
         problems += unread + broken
         report_problems(root, problems, len(pictures), skip_broken=skip_broken)
         super().__init__(pictures, image_size=image_size, num_landmarks=68)
-
-
-def _pictures_in(folder: Path) -> list[Path]:
-    """Return the pictures of a folder, even missing ones, that have a `.jpg` or a `.mat` file."""
-    names = {path.stem for suffix in (".jpg", ".mat") for path in folder.glob(f"*{suffix}")}
-    return [folder / f"{name}.jpg" for name in sorted(names)]
 
 
 def _read_face(root: Path, path: Path, points: Points) -> ListedFace:

@@ -13,7 +13,7 @@ from advaug.errors import DatasetError
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["explain_missing", "open_hdf5", "read_numbers"]
+__all__ = ["explain_missing", "open_hdf5", "pictures_with_mat", "read_numbers"]
 
 
 def explain_missing(package: str, path: Path, error: ImportError) -> NoReturn:
@@ -32,6 +32,12 @@ def explain_missing(package: str, path: Path, error: ImportError) -> NoReturn:
         f"`pip install {package}`, or `pip install advaug[datasets]` for all data sets."
     )
     raise ImportError(message) from error
+
+
+def pictures_with_mat(folder: Path) -> list[Path]:
+    """Return the pictures of a folder, even missing ones, that have a `.jpg` or a `.mat` file."""
+    names = {path.stem for suffix in (".jpg", ".mat") for path in folder.glob(f"*{suffix}")}
+    return [folder / f"{name}.jpg" for name in sorted(names)]
 
 
 def read_numbers(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, NDArray[Any]]:

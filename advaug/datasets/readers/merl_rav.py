@@ -12,9 +12,10 @@ import os
 from pathlib import Path
 from typing import Literal, get_args
 
+from advaug.base.checks import check_choice
 from advaug.datasets.crop import landmark_box
 from advaug.datasets.pictures import AnnotatedPicture, CroppedPictures
-from advaug.datasets.readers.listed import ListedFace, check_listed, read_all, require_one_of
+from advaug.datasets.readers.listed import ListedFace, check_listed, read_all
 from advaug.datasets.readers.pairs import FilePair, find_pairs, report_problems
 from advaug.datasets.readers.pts import read_pts
 from advaug.errors import DatasetError
@@ -58,7 +59,7 @@ class MerlRav(CroppedPictures):
         image_size: int = 256,
         skip_broken: bool = False,
     ) -> None:
-        require_one_of("split", split, get_args(Split))
+        check_choice("split", split, get_args(Split))
         root = Path(root)
         folders = [root] if split == "all" else [root / pose / f"{split}set" for pose in POSES]
         pairs: list[FilePair] = []

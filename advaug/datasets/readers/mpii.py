@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from advaug.base.checks import check_choice
 from advaug.datasets.crop import square_box
 from advaug.datasets.decoding import Decoding
 from advaug.datasets.pictures import AnnotatedPicture, CroppedPictures
@@ -72,9 +73,7 @@ class Mpii(CroppedPictures):
         decoding: Decoding | None = None,
         skip_broken: bool = False,
     ) -> None:
-        if split not in get_args(Split):
-            message = f"`split` must be one of {get_args(Split)}, but got {split!r}. Pass one."
-            raise ValueError(message)
+        check_choice("split", split, get_args(Split))
         self._annotations = Path(root) / "annot"
         path = self._annotations / f"{split}.json"
         entries = read_json(path)

@@ -80,11 +80,11 @@ def find_pairs(root: Path) -> tuple[list[FilePair], list[str]]:
         if not _is_pair(files):
             loose[folder, match_key(files[0].name)] += files
     pairs += [_pair(files) for files in loose.values() if _is_pair(files)]
-    alone = [files for files in loose.values() if not _is_pair(files)]
+    unpaired = [files for files in loose.values() if not _is_pair(files)]
     by_case: defaultdict[str, list[Path]] = defaultdict(list)
-    for path in (path for files in alone for path in files):
+    for path in (path for files in unpaired for path in files):
         by_case[path.with_suffix("").as_posix().casefold()].append(path)
-    problems = [_pairing_problem(files, by_case) for files in alone]
+    problems = [_pairing_problem(files, by_case) for files in unpaired]
     return sorted(pairs, key=lambda pair: pair.picture.as_posix()), problems
 
 

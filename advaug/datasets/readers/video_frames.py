@@ -85,6 +85,9 @@ class FrameReader:
 
     It holds one video open and no frame. Processes that share it after a fork each open their own,
     and a pickle drops the open file. It is not thread-safe.
+
+    Attributes:
+        next_frame: Number of the frame that is decoded next without seeking.
     """
 
     def __init__(self) -> None:
@@ -92,7 +95,7 @@ class FrameReader:
         self._process = 0
         self._container: Any = None
         self._frames: Iterator[Any] = iter(())
-        self._next = 0
+        self.next_frame = 0
 
     def __reduce__(self) -> tuple[type["FrameReader"], tuple[()]]:
         """Pickle as a new one."""
@@ -130,9 +133,11 @@ class FrameReader:
         Raises:
             DatasetError: If the video ends before it.
         """
-        goes_on = self._index == index and self._process == os.getpid() and self._next <= number
+        goes_on = (
+            self._index == index and self._process == os.getpid() and self.next_frame <= number
+        )
         key = _key_before(index, number)
-        if key > (self._next if goes_on else 0):
+        if key > (self.next_frame if goes_on else 0):
             frame = self._jump(index, number, index.times[key])
             if frame is not None:
                 return frame
@@ -140,11 +145,11 @@ class FrameReader:
         if not goes_on:
             self._open(index)
         for frame in self._frames:
-            self._next += 1
-            if self._next > number:
+            self.next_frame += 1
+            if self.next_frame > number:
                 return frame
         message = (
-            f"`{index.path}` must have frame {number + 1}, but got only {self._next} frames. "
+            f"`{index.path}` must have frame {number + 1}, but got only {self.next_frame} frames. "
             "Copy or download it again."
         )
         raise DatasetError(message)
@@ -162,7 +167,7 @@ class FrameReader:
             if started and (at is None or at > number):
                 return None
             if started and at == number:
-                self._next = number + 1
+                self.next_frame = number + 1
                 return frame
         return None
 
@@ -170,7 +175,7 @@ class FrameReader:
         self.close()
         self._container = _opened(index.path)
         self._frames = self._container.decode(video=0)
-        self._index, self._process, self._next = index, os.getpid(), 0
+        self._index, self._process, self.next_frame = index, os.getpid(), 0
 
 
 def _key_before(index: VideoIndex, number: int) -> int:

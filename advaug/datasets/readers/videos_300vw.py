@@ -14,9 +14,10 @@ from typing import Literal, NamedTuple, get_args
 
 from PIL import Image
 
+from advaug.base.checks import check_choice
 from advaug.datasets.crop import landmark_box
 from advaug.datasets.pictures import AnnotatedPicture, Box, read_picture
-from advaug.datasets.readers.listed import ListedFace, check_listed, read_all, require_one_of
+from advaug.datasets.readers.listed import ListedFace, check_listed, read_all
 from advaug.datasets.readers.pairs import PICTURE_SUFFIXES, geometry_problem, report_problems
 from advaug.datasets.readers.people import require_numbers
 from advaug.datasets.readers.pts import read_pts
@@ -102,7 +103,7 @@ class Videos300VW(StoredPictures):
         boxes: str | os.PathLike[str] | None = None,
         skip_broken: bool = False,
     ) -> None:
-        require_one_of("split", split, get_args(Split))
+        check_choice("split", split, get_args(Split))
         if every < 1:
             message = f"`every` must be 1 or more, but got {every}. Pass 1 for all frames."
             raise ValueError(message)

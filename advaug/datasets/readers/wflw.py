@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from advaug.base.checks import check_choice
 from advaug.datasets.crop import landmark_box
 from advaug.datasets.pictures import AnnotatedPicture, CroppedPictures
 from advaug.datasets.readers.listed import (
@@ -21,7 +22,6 @@ from advaug.datasets.readers.listed import (
     check_listed,
     count_problem,
     read_all,
-    require_one_of,
 )
 from advaug.datasets.readers.pairs import report_problems
 from advaug.errors import DatasetError
@@ -95,9 +95,9 @@ class Wflw(CroppedPictures):
         num_landmarks: int = 98,
         skip_broken: bool = False,
     ) -> None:
-        require_one_of("subset", subset, get_args(Subset))
-        require_one_of("boxes", boxes, get_args(Boxes))
-        require_one_of("num_landmarks", num_landmarks, (98, 68))
+        check_choice("subset", subset, get_args(Subset))
+        check_choice("boxes", boxes, get_args(Boxes))
+        check_choice("num_landmarks", num_landmarks, (98, 68))
         root = Path(root)
         name = "train" if subset == "train" else "test"
         path = root / LISTS / f"list_98pt_rect_attr_{name}.txt"

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from advaug.base.checks import check_choice
 from advaug.datasets.sample import LandmarkSample
 from advaug.datasets.synthetic.faces.shape import Floats
 
@@ -40,10 +41,7 @@ class DrawnPictures(Dataset[LandmarkSample]):
         splits: tuple[str, ...],
         least_size: int,
     ) -> None:
-        if split not in splits:
-            names = ", ".join(repr(name) for name in splits)
-            message = f"`split` must be one of {names}, but got {split!r}. Choose one of them."
-            raise ValueError(message)
+        check_choice("split", split, splits)
         self.count = _whole_number("count", count, 1)
         self.split = split
         self.image_size = _whole_number("image_size", image_size, least_size)

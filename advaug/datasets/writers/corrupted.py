@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,18 +18,9 @@ from advaug.augment.corruptions import (
     check_severities,
     corrupt,
 )
-from advaug.base.files import locked_folder, remove_leftovers
 from advaug.datasets.crop import SquareCrop
 from advaug.datasets.decoding import Decoding
-from advaug.datasets.readers.pairs import report_problems
-from advaug.datasets.writers.copies import (
-    FaceFile,
-    check_folders,
-    known_pictures,
-    read_faces,
-    seed_of,
-    write_copies,
-)
+from advaug.datasets.writers.copies import Copy, FaceFile, make_copies
 
 __all__ = ["make_corrupted"]
 
@@ -77,52 +67,31 @@ def make_corrupted(
         ValueError: For an unknown kind or severity, a negative seed, or a destination within the
             source.
     """
-    source, destination = Path(source), Path(destination)
     check_kinds(kinds)
     check_severities(severities)
-    decoding = decoding or Decoding()
-    more = check_folders(source, destination, seed, decoding)
-    folders = [(kind, severity) for kind in kinds for severity in severities]
-    settings = {each: _settings(*each, seed) | more for each in folders}
-    # All of them are checked before any is written.
-    for each in folders:
-        known_pictures(_folder(destination, *each), settings[each])
-    faces, problems = read_faces(source, decoding)
-    report_problems(source, problems, len(faces), skip_broken=skip_broken)
-    entries = [(face, face.entry(seed_of(face.name, seed))) for face in faces]
-    with locked_folder(destination):
-        remove_leftovers(destination)
-        return sum(
-            write_copies(
-                _folder(destination, kind, severity),
-                settings[kind, severity],
-                entries,
-                lambda face, image, kind=kind, severity=severity: _corrupted(
-                    image, face, kind, severity, seed_of(face.name, seed)
-                ),
-                decoding,
-            )
-            for kind, severity in folders
-        )
+    destination = Path(destination)
+    copies = [_copy(destination, kind, level, seed) for kind in kinds for level in severities]
+    return make_copies(
+        Path(source), destination, copies, seed=seed, decoding=decoding, skip_broken=skip_broken
+    )
 
 
-def _folder(destination: Path, kind: str, severity: int) -> Path:
-    return destination / kind / str(severity)
-
-
-def _settings(kind: str, severity: int, seed: int) -> dict[str, Any]:
-    return {
+def _copy(destination: Path, kind: str, severity: int, seed: int) -> Copy:
+    settings = {
         "benchmark": BENCHMARK,
         "version": BENCHMARK_VERSION,
         "kind": kind,
         "severity": severity,
         "seed": seed,
     }
+    return Copy(
+        destination / kind / str(severity),
+        settings,
+        lambda face, image: _corrupted(image, face, kind, severity),
+    )
 
 
-def _corrupted(
-    image: Image.Image, face: FaceFile, kind: str, severity: int, seed: int
-) -> Image.Image:
+def _corrupted(image: Image.Image, face: FaceFile, kind: str, severity: int) -> Image.Image:
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
     # Only the crop's position matters, not its resolution.
     crop = SquareCrop.from_box(face.picture.box, image_size=1)
@@ -130,7 +99,7 @@ def _corrupted(
         pixels,
         kind,
         severity,
-        seeds=[seed],
+        seeds=[face.seed],
         landmarks=torch.from_numpy(face.picture.landmarks)[None],
         square=Square(crop.left, crop.top, crop.side),
     )

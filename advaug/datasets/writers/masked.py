@@ -6,17 +6,9 @@ from pathlib import Path
 from PIL import Image
 
 from advaug.augment.masks import RENDERER_VERSION, STYLES, draw_style, render_mask
-from advaug.base.files import locked_folder, remove_leftovers
+from advaug.base.checks import check_choice
 from advaug.datasets.decoding import Decoding
-from advaug.datasets.readers.pairs import report_problems
-from advaug.datasets.writers.copies import (
-    FaceFile,
-    check_folders,
-    known_pictures,
-    read_faces,
-    seed_of,
-    write_copies,
-)
+from advaug.datasets.writers.copies import Copy, FaceFile, make_copies
 
 __all__ = ["make_masked"]
 
@@ -59,25 +51,19 @@ def make_masked(
         OSError: If the disk is full.
         ValueError: For an unknown style, a negative seed, or a destination within the source.
     """
-    source, destination = Path(source), Path(destination)
-    if style is not None and style not in STYLES:
-        message = f"`style` must be one of {', '.join(STYLES)}, but got {style!r}. Choose one."
-        raise ValueError(message)
-    decoding = decoding or Decoding()
-    settings = {"renderer": RENDERER_VERSION, "seed": seed, "style": style}
-    settings |= check_folders(source, destination, seed, decoding)
-    known_pictures(destination, settings)  # refused before all of the source is read
+    if style is not None:
+        check_choice("style", style, STYLES)
 
     def style_of(face: FaceFile) -> str:
-        return style or draw_style(seed_of(face.name, seed))
+        return style or draw_style(face.seed)
 
     def mask(face: FaceFile, image: Image.Image) -> Image.Image:
-        own = seed_of(face.name, seed)
-        return render_mask(image, face.picture.landmarks, style=style_of(face), seed=own)
+        points = face.picture.landmarks
+        return render_mask(image, points, style=style_of(face), seed=face.seed)
 
-    faces, problems = read_faces(source, decoding)
-    report_problems(source, problems, len(faces), skip_broken=skip_broken)
-    entries = [(face, face.entry(seed_of(face.name, seed), style=style_of(face))) for face in faces]
-    with locked_folder(destination):
-        remove_leftovers(destination)
-        return write_copies(destination, settings, entries, mask, decoding)
+    destination = Path(destination)
+    settings = {"renderer": RENDERER_VERSION, "seed": seed, "style": style}
+    copy = Copy(destination, settings, mask, lambda face: {"style": style_of(face)})
+    return make_copies(
+        Path(source), destination, [copy], seed=seed, decoding=decoding, skip_broken=skip_broken
+    )

@@ -1,6 +1,6 @@
-"""The arms of `benchmark_step.py`: the same training step, alone and with what can be added to it.
+"""The arms of `benchmark_step.py`: the same training step, plain and with what can be added to it.
 
-Every arm has a detector of its own. Pictures and landmarks are random numbers: what a step costs
+Every arm has its own detector. Pictures and landmarks are random numbers: what a step costs
 does not depend on them.
 """
 
@@ -195,7 +195,7 @@ def task_of(name: str) -> HeatmapTask | CoordinateTask:
 
 
 def make_batch(settings: Settings) -> tuple[Tensor, Tensor]:
-    """Pictures, `(B, 3, side, side)`, and what the task takes, from a fixed seed."""
+    """Pictures, `(B, 3, side, side)`, and what the task expects, from a fixed seed."""
     side, count = settings.image_size, settings.batch_size
     draw = torch.Generator().manual_seed(0)
     images = torch.rand(count, 3, side, side, generator=draw)

@@ -111,12 +111,12 @@ def export(detector: nn.Module, images: Tensor) -> Answer:
         return torch.from_numpy(session.run(None, {name: pictures.numpy()})[-1])
 
     with torch.no_grad():
-        _check(answer(images), detector(images))
+        check_exported(answer(images), detector(images))
     detector.to(device)
     return answer
 
 
-def _check(found: Tensor, expected: Tensor | list[Tensor]) -> None:
+def check_exported(found: Tensor, expected: Tensor | list[Tensor]) -> None:
     """Raise unless the last stage is the same."""
     expected = expected[-1] if isinstance(expected, list) else expected
     error = ((found - expected).abs().max() / expected.abs().max()).item()

@@ -91,7 +91,7 @@ def benchmark_steps(
 def _chosen(arguments: argparse.Namespace) -> list[str]:
     """The arms in the order of the table, the plain step always; graphs where they are asked for.
 
-    A graph keeps the memory of its step, so a few of them fill a card that holds each alone.
+    A graph keeps the memory of its step, so a few of them fill a card that has room for one.
     """
     if arguments.arms is not None:
         return [name for name in ARMS if name == "plain" or name in arguments.arms]
@@ -122,7 +122,7 @@ def time_arms(
     for name, step in steps.items():
         for _ in range(SETTLE if settings.device.type == "cuda" else ARMS[name].period):
             step()
-    # A lazy arm repeats itself after some steps: whole periods alone are fair.
+    # A lazy arm repeats itself after some steps: only whole periods are fair.
     whole = {name: -(-arguments.steps // ARMS[name].period) * ARMS[name].period for name in names}
     timings = {name: partial(clock.seconds, step, whole[name]) for name, step in steps.items()}
     seconds = interleaved(timings, arguments.repeats)

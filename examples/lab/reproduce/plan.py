@@ -15,7 +15,7 @@ __all__ = ["check", "needed_runs", "rows_of"]
 
 
 def rows_of(table: PaperTable, detectors: Sequence[str]) -> list[Row]:
-    """The rows of a table that are the paper's alone, or of these detectors."""
+    """The rows of a table that only the paper has, or that are of these detectors."""
     return [row for row in table.rows if row.ours is None or row.ours.detector in detectors]
 
 

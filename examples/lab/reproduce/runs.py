@@ -157,7 +157,7 @@ class Bench:
         if step != stop:
             msg = (
                 f"{path} must be there, since its run has gone on to step {step}, but is missing. "
-                f"Delete {path.parents[1]} to train that run anew."
+                f"Delete {path.parents[1]} to train that run again."
             )
             raise ValueError(msg)
         path.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""How long everything takes, and what a start of `reproduce.py` asks for."""
+"""How long everything runs, and what a start of `reproduce.py` asks for."""
 
 import hashlib
 from collections.abc import Mapping
@@ -133,7 +133,7 @@ class Settings:
         device: "cpu" or "cuda".
         seeds: How many runs of each kind, numbered from 0.
         detectors: Which detectors are trained and shown.
-        weights: Files that take the place of training, by the name of a run.
+        weights: Files used instead of training, by the name of a run.
         workers: Processes that read pictures.
 
     Raises:

@@ -40,7 +40,7 @@ class Arm:
         make: Builds the adversary, or another defence, from the settings and a seed; None for none.
         attacked: Which pictures the adversary gets. `"batch"`: all, and it attacks some of them by
             `augment`. `"rest"`: the second half of the batch by `augment`, while `own` changes the
-            first. `"half"`: the second half, in a call of its own. `"all"`: the whole batch, in a
+            first. `"half"`: the second half, in a separate call. `"all"`: the whole batch, in a
             call beside the detector's.
         told: Whether the adversary is told how wrong the detector is on each picture.
         trial: Builds what makes the loss of a step in a way of its own, if anything does.

@@ -11,7 +11,7 @@ Equal = Literal["time", "steps"]  # what all runs of a study have the same of
 
 FINISH = 8.0  # seconds to write tables and to end
 SAFETY = 0.94  # of the time that seems to be left for training
-SLOWER = 1.3  # measuring beside others, against measuring alone, when all of it is shared
+SLOWER = 1.3  # measuring beside others, against measuring by itself, when all of it is shared
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Costs:
         picture: Seconds to measure one picture, likewise.
         build: Seconds until a run takes its first replayed step, beside the others.
         throughput: Steps that all processes together take in a second, each counted by the seconds
-            that it costs alone: 1 where sharing the device neither gains nor loses, 2 on two
+            that it costs by itself: 1 where sharing the device neither gains nor loses, 2 on two
             processor cores.
     """
 
@@ -39,7 +39,7 @@ class Budget:
 
     Attributes:
         steps: Of a run, by arm: the same time for every arm, or the same number.
-        seconds: What these cost alone: of each run, or of one of the dearest arm.
+        seconds: What these cost by themselves: of each run, or of one of the dearest arm.
         training: Seconds of the whole study for training, building among them.
         measuring: Seconds of the whole study for measuring.
     """

@@ -51,7 +51,7 @@ def render(settings: Settings) -> None:
         if held is not None and held.shape == pictures.images.shape:
             continue
         if path.exists():
-            print(f"`{path}` is damaged: it is made anew", flush=True)
+            print(f"`{path}` is damaged: it is made again", flush=True)
         write_pictures(path, _changed(condition, pictures.images, pictures.landmarks))
 
 

@@ -60,7 +60,7 @@ class Learner:
         self.augmentation = self._augmentation()
         decay = settings.averaging
         self.average = averaged(self.detector, decay) if decay else None
-        self._rate = torch.zeros((), device=settings.device)  # a tensor: a graph reads it anew
+        self._rate = torch.zeros((), device=settings.device)  # a graph reads a tensor each time
         self.optimizer = self._optimizer()
         self._step = self._learn
         if captured and made is None and not isinstance(self.adversary, Defence):
@@ -130,7 +130,7 @@ class Learner:
             )
             raise DatasetError(msg)
         if state["steps"] != self.steps:
-            tell(f"`{folder}` is of a run of {state['steps']} steps, not {self.steps}: begun anew")
+            tell(f"`{folder}` is of a run of {state['steps']} steps, not {self.steps}: begun again")
             shutil.rmtree(folder)
             return
         for name, part in self._parts().items():
@@ -185,7 +185,7 @@ class Learner:
         )
 
     def _beside(self, count: int) -> slice:
-        """The pictures that the adversary gets in a call of its own."""
+        """The pictures that the adversary gets in a separate call."""
         parts = {"half": slice(count // 2, None), "all": slice(0, None)}
         return parts.get(self.arm.attacked, NOBODY)
 
@@ -221,7 +221,7 @@ class Learner:
         return Adam(parameters, lr=self._rate, fused=True)
 
     def _share_rate(self) -> None:
-        """Loading gives the optimizer a learning rate of its own."""
+        """Loading gives the optimizer its own learning rate."""
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate
 

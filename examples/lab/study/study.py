@@ -25,7 +25,7 @@ from lab.trainer import write_json
 
 __all__ = ["run_study"]
 
-TIMING, REHEARSAL = 2.5, 8.0  # seconds: of each arm alone, and of all together
+TIMING, REHEARSAL = 2.5, 8.0  # seconds: of each arm by itself, and of all together
 STARTING = 180.0  # seconds until a process must have answered for the first time
 SOON = 0.5  # seconds from telling processes to begin until they do
 LAST = 4.0  # seconds before the end at which whoever is still at work is ended
@@ -41,7 +41,7 @@ def run_study(settings: Settings, *, minutes: float, report: Path) -> list[Run]:
     Args:
         settings: Of all runs.
         minutes: Until everything has ended, startup and tables among it.
-        report: Folder for tables and numbers; they are written anew after every run.
+        report: Folder for tables and numbers; they are written again after every run.
 
     Returns:
         Those runs that have not gone to their end.
@@ -201,7 +201,7 @@ class _Study:
         if not steps:
             msg = "no arm could be timed: see the failures above."
             raise RuntimeError(msg)
-        self.say(f"seconds of a step alone: {steps}")
+        self.say(f"seconds of a step by itself: {steps}")
         return steps, sorted(pictures)[len(pictures) // 2]
 
     def _ask_one(
@@ -222,7 +222,7 @@ class _Study:
         return answers.get(worker)
 
     def _rehearse(self, pool: Pool, by_worker: dict[Worker, Run], steps: dict[str, float]) -> float:
-        """What the processes get done together, in seconds of the device alone per second."""
+        """What the processes get done together, in seconds of the undivided device per second."""
         begin = time.time() + SOON
         message = ("rehearse", (begin, REHEARSAL))
         rates, failures = pool.ask(dict.fromkeys(by_worker, message), self.deadline)
@@ -274,7 +274,7 @@ class _Study:
                 read_json(path)
                 return
             except DatasetError:
-                self.say(f"`{path}` is not whole: it is made anew")
+                self.say(f"`{path}` is not whole: it is made again")
         people = measured_people(self.settings)
         subsets = real_subsets(people, hold(people, "cpu"))
         if not subsets:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from advaug.datasets.sample import LandmarkSample
 from advaug.datasets.synthetic.drawn import DrawnPictures
+from advaug.datasets.synthetic.faces.atlas import AtlasScale
 from advaug.datasets.synthetic.faces.head import Head, build_head, project_landmarks
 from advaug.datasets.synthetic.faces.look import Conditions, Look, sample_conditions, sample_look
 from advaug.datasets.synthetic.faces.parts import build_parts
@@ -24,7 +25,7 @@ from advaug.datasets.synthetic.faces.shape import (
     sample_expression,
     sample_frontal_landmarks,
 )
-from advaug.datasets.synthetic.faces.texture import AtlasScale, paint_atlas, sample_swatches
+from advaug.datasets.synthetic.faces.texture import paint_atlas, sample_swatches
 from advaug.schemes import FACE_68
 
 __all__ = ["SyntheticFaces"]

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from advaug.datasets.synthetic.faces.atlas import AtlasScale
 from advaug.datasets.synthetic.faces.head import Head
 from advaug.datasets.synthetic.faces.look import Look
 from advaug.datasets.synthetic.faces.shape import EYES, Floats
-from advaug.datasets.synthetic.faces.texture import AtlasScale
 
 __all__ = ["Part", "build_parts"]
 

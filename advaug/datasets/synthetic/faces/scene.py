@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from advaug.datasets.synthetic.faces.atlas import enlarge
+from advaug.datasets.synthetic.faces.brush import smooth_curve
 from advaug.datasets.synthetic.faces.look import Conditions, Look
 from advaug.datasets.synthetic.faces.shape import Floats
-from advaug.datasets.synthetic.faces.texture import enlarge, smooth_curve
 
 __all__ = ["draw_covers", "finish", "paint_background"]
 

@@ -1,0 +1,73 @@
+"""What `check` and `preview` share: the batch of a user's own code, and how its pictures are."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from advaug.base.user_code import current_folder_first, load_object
+
+if TYPE_CHECKING:
+    from advaug import PixelSpec
+
+__all__ = ["add_pixels", "load_batch", "pixels_of"]
+
+
+@current_folder_first()
+def load_batch(place: str) -> tuple[Any, Any]:
+    """Pictures and target of `package.module:name`: a pair, a function or a loader of pairs.
+
+    Raises:
+        ValueError: As `load_object`, or if it is no pair whose first part is a tensor.
+    """
+    import torch
+
+    batch = load_object(place, "batch")
+    if not isinstance(batch, tuple | list | torch.Tensor):
+        try:
+            batch = next(iter(batch))
+        except (TypeError, StopIteration) as error:
+            msg = (
+                "`batch` must be (images, target), or a loader that gives them, but "
+                f"{place} gives {type(batch).__name__}. Write a function that returns a batch."
+            )
+            raise ValueError(msg) from error
+    if isinstance(batch, torch.Tensor):
+        return batch, None
+    parts = list(batch)  # a tuple, a list, or a NamedTuple such as a LandmarkSample
+    if len(parts) == 3 and all(isinstance(part, torch.Tensor) for part in parts):
+        parts = [parts[0], (parts[1], parts[2])]  # with `visible`
+    if len(parts) != 2 or not isinstance(parts[0], torch.Tensor):
+        kinds = ", ".join(type(part).__name__ for part in parts)
+        msg = (
+            "`batch` must be (images, target) or (images, landmarks, visible), images a tensor "
+            f"(B, C, H, W), but {place} gives {len(parts)} parts: {kinds}. Write a function that "
+            "picks them out."
+        )
+        raise ValueError(msg)
+    return parts[0], parts[1]
+
+
+def add_pixels(parser: argparse.ArgumentParser) -> None:
+    """Add what both commands ask about pictures and landmarks."""
+    add = parser.add_argument
+    add("--mean", type=float, nargs="+", default=(), help="of the pictures' normalisation")
+    add(
+        "--std", type=float, nargs="+", default=(), help="likewise; one for each channel, in [0, 1]"
+    )
+    add(
+        "--from-255",
+        action="store_true",
+        help="the pictures, --mean and --std are in 0 to 255",
+    )
+    add(
+        "--normalized",
+        action="store_true",
+        help="landmarks are in parts of the picture's sides, not in pixels",
+    )
+
+
+def pixels_of(arguments: argparse.Namespace) -> "PixelSpec":
+    """The PixelSpec that the arguments describe."""
+    from advaug import PixelSpec
+
+    mean, std = tuple(arguments.mean), tuple(arguments.std)
+    return PixelSpec.from_255(mean, std) if arguments.from_255 else PixelSpec(mean, std)
