@@ -80,7 +80,9 @@ class PaperCall(Learner):
         Raises:
             ValueError, TypeError: If an input is unfit, gradients are disabled, or the mode does
                 not fit the detector; nothing has changed then. `ShapeError` is a ValueError.
+            RuntimeError: As `augment`.
         """
+        self._home.check("adversary(...)")
         if not torch.is_grad_enabled():
             msg = (
                 "the adversary must be called with gradients enabled, but they are off. For "
@@ -177,7 +179,10 @@ class PaperCall(Learner):
 
         Raises:
             ValueError, TypeError: As the call itself.
+            RuntimeError: As `augment`, where it is to `update`.
         """
+        if update:
+            self._home.check("attack")
         loan = as_borrowed(detector, forward)
         if update and torch.is_inference_mode_enabled():
             raise ValueError(INFERENCE)
