@@ -5,7 +5,7 @@ import io
 
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
+from torch import distributed, multiprocessing
 from torch.utils.data import DataLoader, Dataset
 from toys import HeatmapToy, heatmap_batch, tiny_adversary
 
