@@ -55,7 +55,10 @@ class BatchNorms(nn.Module):
     ) -> None:
         super().__init__()
         if policy not in BATCH_NORM_POLICIES:
-            msg = f"`batch_norm` must be one of {BATCH_NORM_POLICIES}, but got {policy!r}."
+            msg = (
+                f"`batch_norm` must be one of {BATCH_NORM_POLICIES}, but got {policy!r}. Leave it "
+                "out for the default, 'isolated'."
+            )
             raise ValueError(msg)
         self.policy: BatchNormPolicy = policy
         self._make_optimizer = optimizer

@@ -229,7 +229,7 @@ class InBatch(Learner):
             structure = structure_of(part, size).to(clean.dtype)
             mask = saat.semantic_mask(structure)
         if self.reads(images.device):
-            check_values(clean, structure, 0.0)
+            check_values(clean, structure, 0.0, normalised=bool(self.pixels.mean))
         return Seen(clean, structure, mask)
 
     def _count(self, batch: int) -> int:

@@ -232,7 +232,9 @@ class PaperCall(Learner):
             clean = widen(self.pixels.to_unit(images.detach().clone()))
             structure = structure_of(task, target, size)
             if self.reads(images.device):
-                check_values(clean, structure, saat.SEMANTIC_THRESHOLD)
+                check_values(
+                    clean, structure, saat.SEMANTIC_THRESHOLD, normalised=bool(self.pixels.mean)
+                )
             return Seen(clean, structure, saat.semantic_mask(structure))
 
     def _start(self) -> Due:
