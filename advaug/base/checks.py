@@ -166,8 +166,8 @@ def check_images(images: Any, reference: Tensor, channels: int = 3) -> None:  # 
     """Raise unless `images` is a batch that a network with parameter `reference` can take."""
     if not isinstance(images, Tensor):
         msg = (
-            f"`images` must be a tensor (B, {channels}, H, W), but got {describe(images)}. Take the "
-            "pictures out, or make a tensor of them."
+            f"`images` must be a tensor (B, {channels}, H, W), but got {describe(images)}. Take "
+            "the pictures out, or make a tensor of them."
         )
         raise TypeError(msg)
     if images.ndim != 4 or images.shape[1] != channels or images.shape[0] == 0:
