@@ -7,6 +7,7 @@ import difflib
 import math
 import os
 import pickle
+import zipfile
 from typing import Any, Self
 
 import timm
@@ -270,6 +271,17 @@ def _read_weights(path: str) -> dict[str, Tensor]:
     if not os.path.isfile(path):
         msg = f"`pretrained` must be True, False or a file of weights, but got {path!r}."
         raise FileNotFoundError(msg)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as parts:
+            kinds = {part.compress_type for part in parts.infolist()}
+        if kinds - {
+            zipfile.ZIP_STORED
+        }:  # PyTorch compresses nothing; a few kilobytes may unfold to gigabytes
+            msg = (
+                f"`pretrained` must be a file whose tensors lie open, but {path!r} is compressed. "
+                "Save its `state_dict()` with safetensors."
+            )
+            raise ValueError(msg)
     try:
         return timm.models.load_state_dict(path, weights_only=True)
     except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, TypeError) as error:
