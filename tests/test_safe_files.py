@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from campaigns.faces import contents, make_faces
+from lab.checkpoints import read_states
 from PIL import Image
 from safetensors.torch import save_file
 from scipy.io import savemat
@@ -539,5 +540,10 @@ def test_a_compressed_file_of_weights_is_refused_with_the_way_out(tmp_path):
         for part in given.infolist():
             bomb.writestr(part.filename, given.read(part))
     TimmHeatmapNet("resnet10t", 3, width=8, pretrained=tmp_path / "a.pth")
-    with pytest.raises(ValueError, match=r"compressed.*Save its `state_dict\(\)` with safetensors"):
+    with pytest.raises(
+        ValueError, match=r"are compressed.*Save its `state_dict\(\)` with safetensors"
+    ):
         TimmHeatmapNet("resnet10t", 3, width=8, pretrained=tmp_path / "b.pth")
+    with pytest.raises(DatasetError, match=r"must be a checkpoint.*are compressed"):
+        read_states(tmp_path / "b.pth")
+    read_states(tmp_path / "a.pth")

@@ -94,7 +94,10 @@ def _resume(adversary: Any, path: Path) -> None:  # noqa: ANN401 # a SampleAdapt
 
     import torch
 
+    from advaug.base.files import check_uncompressed
+
     try:
+        check_uncompressed(path)
         state = torch.load(path, weights_only=True, map_location="cpu")
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         msg = (

@@ -7,7 +7,6 @@ import difflib
 import math
 import os
 import pickle
-import zipfile
 from typing import Any, Self
 
 import timm
@@ -17,6 +16,7 @@ from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
 from advaug.base.checks import check_at_least_one, check_divisible, check_rgb
+from advaug.base.files import check_uncompressed
 from advaug.base.precision import full_precision
 from advaug.detectors._weights import SavedModule
 from advaug.errors import ShapeError
@@ -271,18 +271,8 @@ def _read_weights(path: str) -> dict[str, Tensor]:
     if not os.path.isfile(path):
         msg = f"`pretrained` must be True, False or a file of weights, but got {path!r}."
         raise FileNotFoundError(msg)
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as parts:
-            kinds = {part.compress_type for part in parts.infolist()}
-        if kinds - {
-            zipfile.ZIP_STORED
-        }:  # PyTorch compresses nothing; a few kilobytes may unfold to gigabytes
-            msg = (
-                f"`pretrained` must be a file whose tensors lie open, but {path!r} is compressed. "
-                "Save its `state_dict()` with safetensors."
-            )
-            raise ValueError(msg)
     try:
+        check_uncompressed(path)
         return timm.models.load_state_dict(path, weights_only=True)
     except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, TypeError) as error:
         msg = (

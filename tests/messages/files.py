@@ -1,5 +1,6 @@
 """Messages of the checks that other rooms use, and of files."""
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,13 @@ import torch
 from messages.kit import IMAGES, Case
 
 from advaug.base import checks
-from advaug.base.files import locked_folder, open_regular, whole_file, write_whole
+from advaug.base.files import (
+    check_uncompressed,
+    locked_folder,
+    open_regular,
+    whole_file,
+    write_whole,
+)
 
 
 def files(check):
@@ -20,6 +27,18 @@ def files(check):
             check(Path(folder))
 
     return run
+
+
+def weights(folder, compression):
+    """A file of tensors as PyTorch writes it, or with its parts compressed."""
+    torch.save(torch.zeros(1000), folder / "a.pt")
+    if compression != zipfile.ZIP_STORED:
+        with zipfile.ZipFile(folder / "a.pt") as given:
+            parts = [(part.filename, given.read(part)) for part in given.infolist()]
+        with zipfile.ZipFile(folder / "a.pt", "w", compression) as file:
+            for name, data in parts:
+                file.writestr(name, data)
+    check_uncompressed(folder / "a.pt")
 
 
 def lock(folder):
@@ -101,6 +120,12 @@ CASES = {
         "not a regular file",
         files(lambda folder: opened(folder, "a.txt")),
         OSError,
+    ),
+    "compressed": Case(
+        files(lambda folder: weights(folder, zipfile.ZIP_DEFLATED)),
+        "Write it with `torch.save`",
+        files(lambda folder: weights(folder, zipfile.ZIP_STORED)),
+        RuntimeError,
     ),
     "full disk": Case(
         files(lambda folder: full(folder, room=False)),
