@@ -21,6 +21,7 @@ from advaug.report import Health, StepLosses
 from advaug.step.attach import Attachment, Finder
 from advaug.step.batch_norm import BatchNormPolicy, BatchNorms
 from advaug.step.beside import Beside
+from advaug.step.home import reduced
 from advaug.step.in_batch import InBatch
 from advaug.step.learner import AdversarialBatch, adam
 from advaug.step.neighbours import Neighbours
@@ -204,6 +205,10 @@ class SampleAdaptiveAdversary(InBatch, PaperCall):
             )
         constant = not isinstance(self.objective.beta, str)
         return self.running_means.health(more, constant_beta=constant)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:  # noqa: ANN401 # pickle's
+        """A spawned process gets weights of its own."""
+        return reduced(self, lambda: super(SampleAdaptiveAdversary, self).__reduce_ex__(protocol))
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the hooks, which belong to the modules that they are attached to."""

@@ -126,7 +126,7 @@ def attacker_adversarial_loss(
         return _per_sample(F.softplus(-fake_logits))
     if form == "minimax":
         return _per_sample(-F.softplus(fake_logits))
-    msg = f"`form` must be 'non_saturating' or 'minimax', but got {form!r}."
+    msg = f"`form` must be 'non_saturating' or 'minimax', but got {form!r}. Choose one of them."
     raise ValueError(msg)
 
 
@@ -281,5 +281,8 @@ def _require_pictures(images: Tensor, adversarial: Tensor, mask: Tensor) -> None
     require_same_shape("adversarial", adversarial, "images", images)
     batch, _, height, width = images.shape
     if mask.shape != (batch, 1, height, width):
-        msg = f"`mask` must be {(batch, 1, height, width)}, but got {tuple(mask.shape)}."
+        msg = (
+            f"`mask` must be {(batch, 1, height, width)}, but got {tuple(mask.shape)}. Make it "
+            "with `semantic_mask(structure)`."
+        )
         raise ShapeError(msg)

@@ -80,7 +80,8 @@ def encode_heatmaps(
         ShapeError: If `landmarks` is not `(B, N, 2)` or `visible` does not fit it.
     """
     if landmarks.ndim != 3 or landmarks.shape[-1] != 2:
-        msg = f"`landmarks` must be (B, N, 2), but got {tuple(landmarks.shape)}."
+        fix = "Add the batch: `landmarks[None]`." if landmarks.ndim == 2 else "Put x and y last."
+        msg = f"`landmarks` must be (B, N, 2), but got {tuple(landmarks.shape)}. {fix}"
         raise ShapeError(msg)
     if not landmarks.is_floating_point():
         landmarks = landmarks.float()
@@ -91,7 +92,10 @@ def encode_heatmaps(
     rows = _gaussian(landmarks[..., 1], size[0], sigma)
     if visible is not None:
         if visible.shape != landmarks.shape[:2]:
-            msg = f"`visible` must be {tuple(landmarks.shape[:2])}, but got {tuple(visible.shape)}."
+            msg = (
+                f"`visible` must be {tuple(landmarks.shape[:2])}, but got {tuple(visible.shape)}. "
+                "Give one value for each landmark."
+            )
             raise ShapeError(msg)
         # `where`, not a product: an invisible landmark may hold NaN.
         columns = torch.where(visible.to(torch.bool)[..., None], columns, 0.0)
@@ -131,7 +135,7 @@ def decode_heatmaps(
     if heatmaps.ndim != 4 or min(heatmaps.shape[-2:]) < 3:
         msg = (
             "`heatmaps` must be (B, N, h, w) with sides of at least 3 pixels, but got "
-            f"{tuple(heatmaps.shape)}."
+            f"{tuple(heatmaps.shape)}. Decode a whole batch of finer ones."
         )
         raise ShapeError(msg)
     size = (heatmaps.shape[-2], heatmaps.shape[-1])

@@ -33,7 +33,7 @@ class PixelSpec:
         if len(self.mean) != len(self.std):
             msg = (
                 f"`std` must have one value for each of the {len(self.mean)} of `mean`, but got "
-                f"{len(self.std)}."
+                f"{len(self.std)}. Use 0 for no mean and 1 for no std."
             )
             raise ValueError(msg)
         if not all(0 < value < math.inf for value in self.std):

@@ -101,7 +101,10 @@ class HeatmapTask:
         """
         heatmaps, visible = split_target(target)
         if heatmaps.ndim != 4 or heatmaps.shape[1] == 0:
-            msg = f"`target` must be heatmaps (B, N, h, w), but got {tuple(heatmaps.shape)}."
+            msg = (
+                f"`target` must be heatmaps (B, N, h, w), but got {tuple(heatmaps.shape)}. Draw "
+                "landmarks with `advaug.encode_heatmaps(landmarks, size)`, or use CoordinateTask()."
+            )
             raise ShapeError(msg)
         if visible is not None:
             _check_visible(visible, heatmaps)
@@ -135,7 +138,7 @@ class CoordinateTask:
         if normalizer != "box" and not (isinstance(normalizer, tuple) and len(normalizer) == 2):
             msg = (
                 "`normalizer` must be 'box' or a pair of landmarks such as (36, 45), but got "
-                f"{normalizer!r}."
+                f"{normalizer!r}. Choose one of the two."
             )
             raise ValueError(msg)
         self.normalizer = normalizer
@@ -168,7 +171,10 @@ class CoordinateTask:
         """
         landmarks, visible = split_target(target)
         if landmarks.ndim != 3 or landmarks.shape[-1] != 2 or landmarks.shape[1] == 0:
-            msg = f"`target` must be landmarks (B, N, 2), but got {tuple(landmarks.shape)}."
+            msg = (
+                f"`target` must be landmarks (B, N, 2), but got {tuple(landmarks.shape)}. For "
+                "heatmaps use HeatmapTask()."
+            )
             raise ShapeError(msg)
         heatmaps = encode_heatmaps(widen(landmarks), size, visible=visible)
         if not self._in_pixels and not torch.compiler.is_compiling():
@@ -301,7 +307,10 @@ def sum_of(terms: Any) -> Tensor:  # noqa: ANN401 # an iterable of tensors
 
 def _check_visible(visible: Tensor, landmarks: Tensor) -> None:
     if visible.shape != landmarks.shape[:2]:
-        msg = f"`visible` must be {tuple(landmarks.shape[:2])}, but got {tuple(visible.shape)}."
+        msg = (
+            f"`visible` must be {tuple(landmarks.shape[:2])}, but got {tuple(visible.shape)}. Give "
+            "one value for each landmark."
+        )
         raise ShapeError(msg)
 
 

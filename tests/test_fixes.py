@@ -2,10 +2,13 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
+from campaigns.faces import make_faces
 
 from advaug import CoordinateTask, PixelSpec
+from advaug.cli.main import main
 from advaug.datasets import PtsFolder, write_pts
 from advaug.errors import DatasetError
 
@@ -65,7 +68,8 @@ def test_a_pts_file_names_what_repairs_it(tmp_path):
     Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
     points = [[10, 10], [40, 30], [20, 20]]
     write_pts(tmp_path / "a.pts", points)
-    with pytest.raises(DatasetError, match="must have 68 points, but got 3.*`num_landmarks`"):
+    fix = r"got 3\. Correct the file, or pass `num_landmarks=3` \(`--num-landmarks 3`\)"
+    with pytest.raises(DatasetError, match=f"must have 68 points, but {fix}"):
         PtsFolder(tmp_path)
     assert len(PtsFolder(tmp_path, num_landmarks=3)) == 1
     (tmp_path / "a.pts").write_text("n_points: 4\n{\n10 10\n40 30\n20 20\n}\n")
@@ -78,3 +82,55 @@ def test_a_pts_file_names_what_repairs_it(tmp_path):
         PtsFolder(tmp_path, num_landmarks=3)
     with pytest.warns(UserWarning, match="1 problems"):
         assert len(PtsFolder(tmp_path, num_landmarks=3, skip_broken=True)) == 1
+
+
+def folder_of_points(folder, counts):
+    """Pictures with so many points each."""
+    from PIL import Image
+
+    draw = np.random.default_rng(0)
+    for number, count in enumerate(counts):
+        pixels = draw.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        write_pts(folder / f"{number}.pts", draw.uniform(8, 40, (count, 2)))
+    return folder
+
+
+def test_the_options_that_a_command_names_are_its_own(tmp_path, capsys):
+    source = folder_of_points(tmp_path, [3, 3, 4])
+    words = ["preview", str(source), str(tmp_path / "out.png"), "--image-size", "32"]
+    assert main(words) == 2
+    counted = re.search(r"\(`(--num-landmarks) (3)`\)", capsys.readouterr().err)
+    words += counted.groups()
+    assert main(words) == 2
+    skipped = re.search(r"\(`(--skip-broken)`\)", capsys.readouterr().err)
+    with pytest.warns(UserWarning, match="1 problems"):
+        assert main([*words, *skipped.groups()]) == 0
+    assert (tmp_path / "out.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize("command", ["make-masked", "corrupt"])
+def test_where_68_points_are_required_no_other_number_is_offered(tmp_path, capsys, command):
+    (tmp_path / "source").mkdir()
+    source = make_faces(folder_of_points(tmp_path / "source", [3]) / "whole", 1).parent
+    words = [command, str(source), str(tmp_path / "copy")]
+    assert main(words) == 2
+    message = capsys.readouterr().err
+    assert "num" not in message
+    assert "must have 68 points, but got 3. Correct the file" in message
+    assert "pass `skip_broken=True` (`--skip-broken`)" in message
+    if command == "corrupt":
+        words += ["--kinds", "gaussian_noise", "--severities", "1"]
+    with pytest.warns(UserWarning, match="1 problems"):
+        assert main([*words, "--skip-broken"]) == 0
+
+
+def test_a_set_with_gaps_names_commands_that_leave_them_out(tmp_path, capsys):
+    assert main(["data", "check", str(tmp_path), "--dataset", "300w"]) == 2
+    named = re.findall(r"`advaug ([a-z ]+)`", capsys.readouterr().err)
+    assert named == ["evaluate", "data preview"]
+    for command in named:
+        with pytest.raises(SystemExit) as ended:
+            main([*command.split(), "--help"])
+        assert ended.value.code == 0
+        assert "--skip-broken" in capsys.readouterr().out

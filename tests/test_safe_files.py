@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 from campaigns.faces import contents, make_faces
+from lab.checkpoints import read_states
 from PIL import Image
 from safetensors.torch import save_file
 from scipy.io import savemat
@@ -37,6 +39,7 @@ from advaug.datasets.readers.people import read_json
 from advaug.datasets.writers.corrupted import make_corrupted
 from advaug.datasets.writers.masked import make_masked
 from advaug.detectors.hourglass import HourglassNet
+from advaug.detectors.mdm import MDM
 from advaug.detectors.timm_backbone import TimmHeatmapNet
 from advaug.errors import DatasetError
 
@@ -463,3 +466,84 @@ def test_turned_sources_are_copied_as_is_asked(tmp_path):
     assert picture_size(tmp_path / "exif" / "a.jpg") == (64, 96)
     with pytest.raises(ValueError, match="`decoding` must have 3 channels"):
         make_masked(tmp_path / "faces", tmp_path / "grey", decoding=Decoding(channels=1))
+
+
+# --- weights that are larger than their file ----------------------------------------------------
+
+HUGE = {
+    "num_landmarks": 10**9,
+    "width": 8 * 10**8,
+    "stacks": 10**7,
+    "depth": 10**7,
+    "hidden": 10**9,
+    "patch_size": 10**6,
+    "steps": 10**9,
+    "image_size": 10**6,
+    "backbone": "vit_giant_patch14_dinov2",
+}
+NETWORKS = {
+    "hourglass": (
+        lambda: HourglassNet(3, width=8, depth=1),
+        ("num_landmarks", "width", "stacks", "depth"),
+    ),
+    "mdm": (lambda: MDM(torch.rand(3, 2)), ("hidden", "patch_size", "steps")),
+    "timm": (
+        lambda: TimmHeatmapNet("test_vit", 3, width=8),
+        ("num_landmarks", "width", "image_size", "backbone"),
+    ),
+}
+
+
+def test_a_file_of_weights_makes_no_network_larger_than_itself(tmp_path):
+    claims = []
+    for name, (make, arguments) in NETWORKS.items():
+        network = make()
+        network.save(tmp_path / f"{name}.safetensors")
+        type(network).load(tmp_path / f"{name}.safetensors")
+        for argument in arguments:
+            network.arguments = {**make().arguments, argument: HUGE[argument]}
+            network.save(tmp_path / f"{name}-{argument}.safetensors")
+            claims.append(
+                (type(network).__name__, str(tmp_path / f"{name}-{argument}.safetensors"))
+            )
+    script = f"""
+import json, resource, sys
+sys.path[:0] = {sys.path!r}
+from advaug import detectors
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+found = []
+for name, path in {claims!r}:
+    try:
+        getattr(detectors, name).load(path)
+    except ValueError as error:
+        found.append(str(error))
+    else:
+        found.append("read")
+print(json.dumps([found, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True
+    )
+    messages, peak = json.loads(done.stdout)
+    for (name, path), message in zip(claims, messages, strict=True):
+        assert f"must be a file written by `{name}.save`, but got" in message, path
+    assert peak < 300  # MiB
+
+
+def test_a_compressed_file_of_weights_is_refused_with_the_way_out(tmp_path):
+    source = TimmHeatmapNet("resnet10t", 3, width=8)
+    torch.save(source.backbone.state_dict(), tmp_path / "a.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "a.pth") as given,
+        zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for part in given.infolist():
+            bomb.writestr(part.filename, given.read(part))
+    TimmHeatmapNet("resnet10t", 3, width=8, pretrained=tmp_path / "a.pth")
+    with pytest.raises(
+        ValueError, match=r"are compressed.*Save its `state_dict\(\)` with safetensors"
+    ):
+        TimmHeatmapNet("resnet10t", 3, width=8, pretrained=tmp_path / "b.pth")
+    with pytest.raises(DatasetError, match=r"must be a checkpoint.*are compressed"):
+        read_states(tmp_path / "b.pth")
+    read_states(tmp_path / "a.pth")

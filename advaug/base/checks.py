@@ -58,7 +58,9 @@ def describe(value: Any) -> str:  # noqa: ANN401 # that is its job
 def require_axes(name: str, tensor: Tensor, axes: str) -> None:
     """Raise unless `tensor` has as many axes as `axes`, such as "(B, N, 2)", names."""
     if tensor.ndim != axes.count(",") + 1:
-        msg = f"`{name}` must be {axes}, but got {tuple(tensor.shape)}."
+        short = tensor.ndim == axes.count(",")
+        fix = f"Add the batch: `{name}[None]`." if short else "Bring it to these axes."
+        msg = f"`{name}` must be {axes}, but got {tuple(tensor.shape)}. {fix}"
         raise ShapeError(msg)
 
 
@@ -67,7 +69,7 @@ def require_same_shape(name: str, tensor: Tensor, other_name: str, other: Tensor
     if tensor.shape != other.shape:
         msg = (
             f"`{name}` must have the shape of {other_name}, {tuple(other.shape)}, but got "
-            f"{tuple(tensor.shape)}."
+            f"{tuple(tensor.shape)}. Bring one to the shape of the other."
         )
         raise ShapeError(msg)
 
@@ -92,7 +94,7 @@ def check_not_negative(**options: object) -> None:
     """Raise on a number that is negative or NaN, and on anything else but modules, words, None."""
     for name, value in options.items():
         if isinstance(value, int | float) and not value >= 0:
-            msg = f"`{name}` must not be negative, but got {value}."
+            msg = f"`{name}` must not be negative, but got {value}. Choose 0 or a larger number."
             raise ValueError(msg)
         if name == "reconstruction_weight" and isinstance(value, str):
             msg = (
@@ -166,7 +168,10 @@ def check_divisible(images: Tensor, divisor: int) -> None:
 def check_images(images: Any, reference: Tensor, channels: int = 3) -> None:  # noqa: ANN401 # that is what it checks
     """Raise unless `images` is a batch that a network with parameter `reference` accepts."""
     if not isinstance(images, Tensor):
-        msg = f"`images` must be a tensor (B, {channels}, H, W), but got {describe(images)}."
+        msg = (
+            f"`images` must be a tensor (B, {channels}, H, W), but got {describe(images)}. Take "
+            "the pictures out, or make a tensor of them."
+        )
         raise TypeError(msg)
     if images.ndim != 4 or images.shape[1] != channels or images.shape[0] == 0:
         msg = (
@@ -209,7 +214,7 @@ def _shape_fix(images: Tensor) -> str:
     if images.ndim == 4 and images.shape[0] > 0:
         count = images.shape[1]
         return f" For pictures of {count} channels build the adversary with `channels={count}`."
-    return ""
+    return " Leave out batches without pictures." if images.ndim == 4 else ""
 
 
 def check_target_tensors(target: Any, images: Tensor) -> None:  # noqa: ANN401 # any task's target
@@ -226,7 +231,7 @@ def check_target_tensors(target: Any, images: Tensor) -> None:  # noqa: ANN401 #
         if whole and (value.ndim == 0 or value.shape[0] != images.shape[0]):
             msg = (
                 f"`target` must have the batch size of `images`, {images.shape[0]}, but got "
-                f"{tuple(value.shape)}."
+                f"{tuple(value.shape)}. Give a target for each picture."
             )
             raise ShapeError(msg)
         if value.dtype == torch.float64 != images.dtype:
@@ -247,7 +252,9 @@ def _tensors(value: Any) -> list[Tensor]:  # noqa: ANN401 # any nesting
     return []
 
 
-def check_values(images: Tensor, structure: Tensor, threshold: float) -> None:
+def check_values(
+    images: Tensor, structure: Tensor, threshold: float, *, normalised: bool = False
+) -> None:
     """Raise where pictures are not in `[0, 1]` or no landmark is to be seen.
 
     Reads the values back from the device: one synchronisation.
@@ -256,20 +263,23 @@ def check_values(images: Tensor, structure: Tensor, threshold: float) -> None:
         images: In `[0, 1]`, after the PixelSpec.
         structure: Structure map S of the batch.
         threshold: Of the semantic mask: S stays below it where no landmark is visible.
+        normalised: Whether there is a PixelSpec.
     """
     low, high, bottom, top = torch.stack(
         [images.amin(), images.amax(), structure.amin(), structure.amax()]
     ).tolist()
     if not low >= -PIXEL_TOLERANCE or not high <= 1 + PIXEL_TOLERANCE:  # `not`, for NaN
-        fix = "Look for the step that made it."
-        if high > 2 and low >= 0:
-            fix = "Divide 0..255 pictures by 255."
-        elif low < 0:
-            fix = "For pictures normalised for a detector pass `pixels=PixelSpec(mean, std)`."
-        msg = f"`images` must be in [0, 1], but got values from {low:.4g} to {high:.4g}. {fix}"
+        undone = " once `pixels` is undone" if normalised else ""
+        msg = (
+            f"`images` must be in [0, 1]{undone}, but got values from {low:.4g} to {high:.4g}. "
+            f"{_range_fix(low, high, normalised=normalised)}"
+        )
         raise ValueError(msg)
     if not (bottom == bottom and top == top):
-        msg = "`target` must be finite where a landmark is visible, but got NaN."
+        msg = (
+            "`target` must be finite where a landmark is visible, but got NaN. Say which landmarks "
+            "are visible: `(target, visible)`."
+        )
         raise ValueError(msg)
     if bottom < -PIXEL_TOLERANCE or top > 1 + PIXEL_TOLERANCE:
         msg = (
@@ -286,6 +296,19 @@ def check_values(images: Tensor, structure: Tensor, threshold: float) -> None:
         raise ValueError(msg)
 
 
+def _range_fix(low: float, high: float, *, normalised: bool) -> str:
+    """What to do about pictures beyond [0, 1]."""
+    if normalised and high > 2:
+        return "For 0..255 pictures pass `adversary.pixels.from_unit(images / 255)`."
+    if normalised:
+        return "Build the adversary with the PixelSpec that these pictures were made with."
+    if high > 2 and low >= 0:
+        return "Divide 0..255 pictures by 255."
+    if low < 0:
+        return "For pictures normalised for a detector pass `pixels=PixelSpec(mean, std)`."
+    return "Look for the step that made it."
+
+
 def check_error(error: Any, batch: int, *, read: bool) -> None:  # noqa: ANN401 # any task's result
     """Raise unless a task's error is `(B,)`, differentiable and, if it may be `read`, finite.
 
@@ -293,7 +316,8 @@ def check_error(error: Any, batch: int, *, read: bool) -> None:  # noqa: ANN401 
     """
     if not isinstance(error, Tensor) or error.shape != (batch,):
         msg = (
-            f"the task's error must be one value per sample, ({batch},), but got {describe(error)}."
+            f"the task's error must be one value per sample, ({batch},), but got "
+            f"{describe(error)}. Take the mean over everything except the batch."
         )
         raise ShapeError(msg)
     if torch.is_grad_enabled() and not error.requires_grad:

@@ -5,23 +5,33 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, distributed, nn
 
-__all__ = ["apart", "average", "average_held", "broadcast", "rank", "world_size", "worst"]
+__all__ = [
+    "apart",
+    "average",
+    "average_held",
+    "broadcast",
+    "is_running",
+    "rank",
+    "world_size",
+    "worst",
+]
 
 RANK_STRIDE = 0x9E3779B97F4A7C15  # odd and far apart, so that ranks never meet in a short run
 
 
 def world_size() -> int:
     """How many processes learn together, 1 outside `torch.distributed`."""
-    return distributed.get_world_size() if _running() else 1
+    return distributed.get_world_size() if is_running() else 1
 
 
-def _running() -> bool:
+def is_running() -> bool:
+    """Whether this process is one of a run of `torch.distributed`, even the only one."""
     return distributed.is_available() and distributed.is_initialized()
 
 
 def rank() -> int:
     """This process's number, 0 outside `torch.distributed`."""
-    return distributed.get_rank() if _running() else 0
+    return distributed.get_rank() if is_running() else 0
 
 
 def apart(seed: int) -> int:

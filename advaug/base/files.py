@@ -5,6 +5,7 @@ import os
 import re
 import stat
 import uuid
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import BinaryIO
 from advaug.errors import DatasetError
 
 __all__ = [
+    "check_uncompressed",
     "is_own",
     "locked_folder",
     "open_regular",
@@ -104,6 +106,26 @@ def locked_folder(folder: Path) -> Iterator[None]:
             yield
     finally:
         release()
+
+
+def check_uncompressed(path: str | os.PathLike[str]) -> None:
+    """Raise where PyTorch would unfold a file: a few kilobytes may become gigabytes.
+
+    `torch.save` compresses nothing.
+
+    Raises:
+        RuntimeError: As `torch.load` does for what it cannot read.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as parts:
+            kinds = {part.compress_type for part in parts.infolist()}
+    except zipfile.BadZipFile:  # which PyTorch will say
+        return
+    if kinds - {zipfile.ZIP_STORED}:
+        msg = "its parts are compressed. Write it with `torch.save`, which compresses nothing."
+        raise RuntimeError(msg)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["full_precision", "widen", "without_graph"]
+__all__ = ["full_precision", "in_float16", "widen", "without_graph"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -17,6 +17,12 @@ R = TypeVar("R")
 def widen(tensor: Tensor) -> Tensor:
     """Float32 for half precision; float32 and float64 stay as they are."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def in_float16(device: torch.device) -> bool:
+    """Whether autocast computes in float16 on this device, where gradients need a loss scale."""
+    enabled = torch.is_autocast_enabled(device.type)
+    return enabled and torch.get_autocast_dtype(device.type) == torch.float16
 
 
 @contextmanager

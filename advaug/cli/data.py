@@ -80,7 +80,8 @@ def _check(arguments: argparse.Namespace) -> None:
     if problems:
         message = (
             f"`{arguments.root}` must hold all of {known.name}, but got {len(problems)} problems, "
-            "listed above. Repair them, or leave them out with `--skip-broken`."
+            "listed above. Repair them, or leave them out where the set is used: with "
+            "`skip_broken=True`, or `--skip-broken` of `advaug evaluate` and `advaug data preview`."
         )
         raise DatasetError(message, problems=problems)
 

@@ -31,6 +31,7 @@ def add_preview(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--count", type=int, default=8, help="pictures (default: 8)")
     add("--image-size", type=int, default=256, help="side of a folder's pictures (default: 256)")
     add("--num-landmarks", type=int, default=68, help="in a .pts file (default: 68)")
+    add("--skip-broken", action="store_true", help="leave broken pictures of a folder out")
     add("--seed", type=int, default=0, help="of what is random (default: 0)")
     add_pixels(parser)
     parser.set_defaults(run=_preview)
@@ -77,7 +78,10 @@ def _pictures(arguments: argparse.Namespace) -> tuple[Any, Any]:
     from advaug.datasets.readers.pts_folder import PtsFolder
 
     folder = PtsFolder(
-        source, image_size=arguments.image_size, num_landmarks=arguments.num_landmarks
+        source,
+        image_size=arguments.image_size,
+        num_landmarks=arguments.num_landmarks,
+        skip_broken=arguments.skip_broken,
     )
     count = min(arguments.count, len(folder))
     spread = [place * len(folder) // count for place in range(count)]
@@ -91,7 +95,10 @@ def _resume(adversary: Any, path: Path) -> None:  # noqa: ANN401 # a SampleAdapt
 
     import torch
 
+    from advaug.base.files import check_uncompressed
+
     try:
+        check_uncompressed(path)
         state = torch.load(path, weights_only=True, map_location="cpu")
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         msg = (

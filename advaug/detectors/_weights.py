@@ -2,6 +2,9 @@
 
 import json
 import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from advaug.base.files import write_whole
 
@@ -16,6 +20,7 @@ __all__ = ["SavedModule"]
 
 # A file of weights describes an architecture. It must not choose another file to read, or a server.
 NOT_FROM_FILES = ("pretrained",)
+LARGEST = 4096  # of numbers that no weight's shape shows: sides of pictures, steps, coordinates
 
 
 class SavedModule(nn.Module):
@@ -60,7 +65,8 @@ class SavedModule(nn.Module):
         """
         arguments, tensors = _read(Path(path), cls)
         try:
-            network = cls._blank(arguments)
+            with no_larger_than(tensors):
+                network = cls._blank(arguments)
             network.load_state_dict(tensors, assign=True)
         except (TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
             raise _not_ours(path, cls, "weights that do not fit their architecture") from error
@@ -71,6 +77,38 @@ class SavedModule(nn.Module):
         """A network whose weights will be read later: no memory and no random numbers for them."""
         with torch.device("meta"):
             return cls(**arguments)
+
+
+@contextmanager
+def no_larger_than(tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Let this thread build about as many parameters as there are tensors, and no more.
+
+    A file of a few bytes may describe a network of many gigabytes. Some slack is for parts that a
+    network drops before it is saved, such as the classifier of a backbone.
+
+    Raises:
+        ValueError: At the first parameter too many.
+    """
+    counts = {
+        "tensors": 2 * len(tensors) + 100,
+        "values": 2 * sum(each.numel() for each in tensors.values()) + 2**25,
+    }
+    thread = threading.get_ident()
+
+    def count(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is None or threading.get_ident() != thread:
+            return
+        counts["tensors"] -= 1
+        counts["values"] -= parameter.numel()
+        if min(counts.values()) < 0:
+            msg = "the network has more parameters than the file"
+            raise ValueError(msg)
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _format(owner: type[SavedModule]) -> str:
@@ -91,10 +129,13 @@ def _read(path: Path, owner: type[SavedModule]) -> tuple[dict[str, Any], dict[st
         raise _not_ours(path, owner, "no safetensors file") from error
     if metadata.get("format") != _format(owner):
         raise _not_ours(path, owner, f"the format {metadata.get('format')!r}")
-    return _arguments(path, owner, metadata.get("arguments")), tensors
+    most = max(
+        (side for each in tensors.values() if each.numel() for side in each.shape), default=0
+    )
+    return _arguments(path, owner, metadata.get("arguments"), most), tensors
 
 
-def _arguments(path: Path, owner: type[SavedModule], text: str | None) -> dict[str, Any]:
+def _arguments(path: Path, owner: type[SavedModule], text: str | None, most: int) -> dict[str, Any]:
     """Arguments that describe an architecture, and do nothing else."""
     try:
         arguments: Any = json.loads(text or "")
@@ -102,10 +143,21 @@ def _arguments(path: Path, owner: type[SavedModule], text: str | None) -> dict[s
         raise _not_ours(path, owner, "arguments that are not JSON") from error
     if not isinstance(arguments, dict):
         raise _not_ours(path, owner, "arguments that are not a dict")
+    if _largest(arguments) > max(LARGEST, most):
+        raise _not_ours(path, owner, "a number that none of its weights is large enough for")
     forbidden = [name for name in NOT_FROM_FILES if name in arguments]
     if forbidden:
         raise _not_ours(path, owner, f"the argument {forbidden[0]!r}, which no file may set,")
     return arguments
+
+
+def _largest(value: Any) -> float:  # noqa: ANN401 # any JSON
+    """The largest number in arguments; 0 if there is none."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return max(map(_largest, value), default=0)
+    return abs(value) if isinstance(value, int | float) else 0
 
 
 def _not_ours(path: str | os.PathLike[str], owner: type[SavedModule], fact: str) -> ValueError:

@@ -16,6 +16,7 @@ from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
 from advaug.base.checks import check_at_least_one, check_divisible, check_rgb
+from advaug.base.files import check_uncompressed
 from advaug.base.precision import full_precision
 from advaug.detectors._weights import SavedModule
 from advaug.errors import ShapeError
@@ -271,6 +272,7 @@ def _read_weights(path: str) -> dict[str, Tensor]:
         msg = f"`pretrained` must be True, False or a file of weights, but got {path!r}."
         raise FileNotFoundError(msg)
     try:
+        check_uncompressed(path)
         return timm.models.load_state_dict(path, weights_only=True)
     except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, TypeError) as error:
         msg = (

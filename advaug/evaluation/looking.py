@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from advaug.datasets import LandmarkSample
+from advaug.datasets.workers import survived
 from advaug.evaluation.batches import Batches
 from advaug.evaluation.evaluate import Condition
 from advaug.evaluation.loaded import LoadedDetector
@@ -93,14 +94,15 @@ def collect(
         workers: Processes that read pictures.
 
     Raises:
-        DatasetError: If a picture cannot be read.
+        DatasetError: If a picture cannot be read, or a process that reads them dies.
         ValueError: If the detector gives NaN or infinity, or the wrong number of landmarks.
     """
     whole, parts = folder / "predictions.safetensors", folder / "parts"
     if not whole.exists():
         parts.mkdir(exist_ok=True)
+        options = {"device": device, "batches": batches, "workers": workers}
         with torch.no_grad():
-            _fill(parts, find, dataset, conditions, device=device, batches=batches, workers=workers)
+            survived(lambda: _fill(parts, find, dataset, conditions, **options))
         write_predictions(whole, read_predictions(sorted(parts.glob("*.safetensors"))))
     shutil.rmtree(parts, ignore_errors=True)
     kept = read_predictions([whole])

@@ -43,12 +43,12 @@ class PatchDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         if head not in ("patch", "global"):
-            msg = f"`head` must be 'patch' or 'global', but got {head!r}."
+            msg = f"`head` must be 'patch' or 'global', but got {head!r}. Choose one of them."
             raise ValueError(msg)
         if head == "global" and (image_size is None or image_size % 8):
             msg = (
                 "`image_size` must be divisible by 8 for a global head, whose linear layer sees "
-                f"every pixel, but got {image_size}."
+                f"every pixel, but got {image_size}. Resize the pictures, or use `head='patch'`."
             )
             raise ValueError(msg)
         self.channels = channels

@@ -23,7 +23,7 @@ def norm_layer(norm: Norm, channels: int) -> nn.Module:
         return nn.GroupNorm(min(GROUPS, channels), channels)
     if norm == "batch":
         return nn.BatchNorm2d(channels, track_running_stats=False)
-    msg = f"`norm` must be 'batch' or 'group', but got {norm!r}."
+    msg = f"`norm` must be 'batch' or 'group', but got {norm!r}. Choose one of them."
     raise ValueError(msg)
 
 

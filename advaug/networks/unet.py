@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from advaug.base.checks import check_within
 from advaug.errors import ShapeError
 from advaug.networks.layers import Norm, initialise_like_pix2pix, norm_layer
 
@@ -11,6 +12,7 @@ __all__ = ["UNet"]
 WIDEST = 8  # the deepest layers of pix2pix are 8 times as wide as its first
 LIGHT_DEPTH = 5
 DEEPEST = 8
+LEAST_LEVELS = 2  # the outermost and the innermost
 
 
 class UNet(nn.Module):
@@ -46,6 +48,8 @@ class UNet(nn.Module):
         coarse: int = 0,
     ) -> None:
         super().__init__()
+        deepest = LIGHT_DEPTH if image_size is None else DEEPEST
+        check_within(0, deepest - LEAST_LEVELS, coarse=coarse)
         self.coarse = coarse
         self.depth = LIGHT_DEPTH if image_size is None else _depth_for(image_size, coarse)
         levels = self.depth - coarse
@@ -99,11 +103,12 @@ def _depth_for(image_size: int | tuple[int, int], coarse: int) -> int:
         if any(side % 2 ** (depth + 1) for side in sides):
             break
         depth += 1
-    least = coarse + 2
+    least = coarse + LEAST_LEVELS
     if depth < least:
         msg = (
-            f"`image_size` must be divisible by {2**least} at least, but got {image_size}. The "
-            "more often both sides can be halved, the deeper the U-Net: choose a multiple of 32."
+            f"`image_size` must be divisible by {2**least} at least, but got {image_size}. Choose "
+            f"a multiple of {max(32, 2**least)}: the more often both sides can be halved, the "
+            "deeper the U-Net."
         )
         raise ShapeError(msg)
     return depth

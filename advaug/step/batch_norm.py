@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from advaug.base.distributed import average
 from advaug.step.delivery import deliver_after
 from advaug.step.loan import Detector, as_borrowed, batch_norms, borrowed, sharded
-from advaug.step.recompute import recomputes, taken_at_once
+from advaug.step.recompute import TakenAtOnce, recomputes
 
 __all__ = ["BATCH_NORM_POLICIES", "BatchNormPolicy", "BatchNorms"]
 
@@ -55,11 +55,15 @@ class BatchNorms(nn.Module):
     ) -> None:
         super().__init__()
         if policy not in BATCH_NORM_POLICIES:
-            msg = f"`batch_norm` must be one of {BATCH_NORM_POLICIES}, but got {policy!r}."
+            msg = (
+                f"`batch_norm` must be one of {BATCH_NORM_POLICIES}, but got {policy!r}. Leave it "
+                "out for the default, 'isolated'."
+            )
             raise ValueError(msg)
         self.policy: BatchNormPolicy = policy
         self._make_optimizer = optimizer
         self._optimizer: Optimizer | None = None
+        self._taken = TakenAtOnce()
         self._arrived: Tensor | None = None  # sum of the factors that the losses came back with
         self.second = nn.ModuleList()
         self.register_buffer("_anchor", torch.empty(0), persistent=False)  # knows the device
@@ -103,7 +107,7 @@ class BatchNorms(nn.Module):
         loan = as_borrowed(detector)
         if recomputes(loan.module):
             with self.feedback(loan):  # the same policy, and nothing moves
-                loss = taken_at_once(loss, self._reached(loan.modules, loan.stand_ins))
+                loss = self._taken(loss, self._reached(loan.modules, loan.stand_ins))
         if loan.stand_ins:
             ddp = loan.ddp
             deliver_after(
@@ -217,19 +221,23 @@ class BatchNorms(nn.Module):
         self._optimizer = self._make_optimizer(parameters) if parameters else None
 
     def get_extra_state(self) -> dict[str, Any]:
-        """State of the second set's optimizer, and the gradients that wait for its next step."""
+        """The loss scale; of a second set its optimizer, and the gradients of its next step."""
+        scale = {"scale": self._taken.state_dict()}
         if self._optimizer is None:
-            return {}
+            return scale
         gradients = [parameter.grad for parameter in self.second.parameters()]
         return {
+            **scale,
             "optimizer": self._optimizer.state_dict(),
             "gradients": gradients,
             "arrived": self._arrived,
         }
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Take up the second set where the state was taken."""
-        if self._optimizer is None or not state:
+        """Take up loss scale and second set where the state was taken."""
+        if "scale" in state:
+            self._taken.load_state_dict(state["scale"])
+        if self._optimizer is None or "optimizer" not in state:
             return
         self._optimizer.load_state_dict(state["optimizer"])
         for parameter, gradient in zip(self.second.parameters(), state["gradients"], strict=True):

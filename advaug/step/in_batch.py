@@ -14,7 +14,6 @@ from torch import Tensor
 
 # What PyTorch's optimizers use: unlike `torch.compiler.disable`, it loads nothing at import.
 from torch._compile import _disable_dynamo as run_eagerly
-from torch.utils.data import get_worker_info
 
 from advaug import functional as saat
 from advaug.base.checks import check_images, check_told, check_values
@@ -79,14 +78,10 @@ class InBatch(Learner):
         Raises:
             ValueError, TypeError: If an input is invalid; nothing has changed then. `ShapeError` is
                 a ValueError.
-            RuntimeError: If called in a worker of a DataLoader.
+            RuntimeError: In a worker of a DataLoader, and in a child process that was handed the
+                adversary, unless it is one of a run of `torch.distributed`.
         """
-        if get_worker_info() is not None:
-            msg = (
-                "`augment` must be called in the training loop, where the backward is, but this is "
-                "a worker of a DataLoader. Move the call to where the batch has arrived."
-            )
-            raise RuntimeError(msg)
+        self._home.check("augment")
         if not self.training or not torch.is_grad_enabled():
             self.attacked = self.weights = self._pending = None
             return images
@@ -234,7 +229,7 @@ class InBatch(Learner):
             structure = structure_of(part, size).to(clean.dtype)
             mask = saat.semantic_mask(structure)
         if self.reads(images.device):
-            check_values(clean, structure, 0.0)
+            check_values(clean, structure, 0.0, normalised=bool(self.pixels.mean))
         return Seen(clean, structure, mask)
 
     def _count(self, batch: int) -> int:

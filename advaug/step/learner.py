@@ -20,6 +20,7 @@ from advaug.options import Objective, Schedule, View
 from advaug.pixels import PixelSpec
 from advaug.report import RunningMeans, Similarity, StepLosses, StepReport, make_report
 from advaug.step.controller import ReconstructionController
+from advaug.step.home import Home
 from advaug.step.learning import Due, Verdict, combine, judge, trainable
 from advaug.step.lesson import Lesson, Teach
 from advaug.step.scene import Scene
@@ -133,6 +134,7 @@ class Learner(nn.Module):
         self._pending: Lesson | None = None  # waits for the caller's backward
         self._unanswered = 0  # calls in a row whose pictures got no gradient
         self._generator = torch.Generator().manual_seed(seed)
+        self._home = Home()
         self._calls = 0
         self.register_load_state_dict_pre_hook(_check_networks)
 

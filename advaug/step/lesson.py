@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Variable
 
-from advaug.base.precision import widen
+from advaug.base.precision import in_float16, widen
 from advaug.functional import feedback_loss
 
 __all__ = ["Lesson", "Teach", "weighted_mean"]
@@ -123,13 +123,8 @@ def weighted_mean(error: Tensor, weights: Tensor, scale: float, lesson: Lesson) 
         scale: The loss's weight; the weight that counts as zero is relative to it.
         lesson: The lesson that waits at the pictures.
     """
-    least = scale * (LEAST_HALF if _in_half(error.device) else LEAST)
+    least = scale * (LEAST_HALF if in_float16(error.device) else LEAST)
     return _WeightedMean.apply(error, weights, least, lesson)
-
-
-def _in_half(device: torch.device) -> bool:
-    enabled = torch.is_autocast_enabled(device.type)
-    return enabled and torch.get_autocast_dtype(device.type) == torch.float16
 
 
 class _WeightedMean(torch.autograd.Function):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from advaug.base.checks import CUT_OFF
-from advaug.base.distributed import world_size, worst
+from advaug.base.distributed import rank, world_size, worst
 from advaug.step.batch_norm import BatchNorms
 from advaug.step.loan import Loan
 from advaug.step.modes import APART, IN_DOUBT, MIXED
@@ -77,8 +77,7 @@ class _Answer:
 
 def _try(images: Tensor, measure: Measure, *, seed: int) -> int:
     draws = torch.Generator().manual_seed(seed)
-    half = torch.randperm(len(images), generator=draws) < (len(images) + 1) // 2
-    half = half.to(images.device)
+    half = _half(len(images), draws).to(images.device)
     leaf = images.detach().clone().requires_grad_()
     with private_randomness(draws, images.device):
         error = measure(leaf)
@@ -89,6 +88,14 @@ def _try(images: Tensor, measure: Measure, *, seed: int) -> int:
     if gradient is None:
         raise ValueError(CUT_OFF)
     others = gradient[~half]
-    if not bool(gradient[half].any()) or not bool(others.isfinite().all()):
+    dead = bool(half.any()) and not bool(gradient[half].any())
+    if dead or not bool(others.isfinite().all()):
         return IN_DOUBT
     return MIXED if bool(others.any()) else APART
+
+
+def _half(count: int, draws: torch.Generator) -> Tensor:
+    """Which pictures' errors count: `(B,)` bool, about half of them over all processes."""
+    if count == 1:  # its neighbours are in other processes, where statistics may reach
+        return torch.tensor([rank() % 2 == 0])
+    return torch.randperm(count, generator=draws) < (count + 1) // 2

@@ -80,7 +80,9 @@ class PaperCall(Learner):
         Raises:
             ValueError, TypeError: If an input is unfit, gradients are disabled, or the mode does
                 not fit the detector; nothing has changed then. `ShapeError` is a ValueError.
+            RuntimeError: As `augment`.
         """
+        self._home.check("adversary(...)")
         if not torch.is_grad_enabled():
             msg = (
                 "the adversary must be called with gradients enabled, but they are off. For "
@@ -177,7 +179,10 @@ class PaperCall(Learner):
 
         Raises:
             ValueError, TypeError: As the call itself.
+            RuntimeError: As `augment`, where it is to `update`.
         """
+        if update:
+            self._home.check("attack")
         loan = as_borrowed(detector, forward)
         if update and torch.is_inference_mode_enabled():
             raise ValueError(INFERENCE)
@@ -227,7 +232,9 @@ class PaperCall(Learner):
             clean = widen(self.pixels.to_unit(images.detach().clone()))
             structure = structure_of(task, target, size)
             if self.reads(images.device):
-                check_values(clean, structure, saat.SEMANTIC_THRESHOLD)
+                check_values(
+                    clean, structure, saat.SEMANTIC_THRESHOLD, normalised=bool(self.pixels.mean)
+                )
             return Seen(clean, structure, saat.semantic_mask(structure))
 
     def _start(self) -> Due:

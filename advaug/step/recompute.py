@@ -9,17 +9,22 @@ the gradients of the loss are taken at once, on loan, and handed over in the cal
 import contextlib
 import sys
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import disable_saved_tensors_hooks
+from torch.nn.utils import get_total_norm
 from torch.utils._pytree import tree_leaves
 
+from advaug.base.precision import in_float16
 from advaug.step.randomness import remembered
 
-__all__ = ["keeping_buffers", "recomputes", "taken_at_once", "watched"]
+__all__ = ["TakenAtOnce", "keeping_buffers", "recomputes", "watched"]
+
+FIRST_SCALE, LEAST_SCALE = 2.0**16, 2.0**-16
+LOWERED_BY, RAISED_EVERY = 16.0, 2000  # the latter as PyTorch's GradScaler
 
 # Whether a detector was seen to compute again; toggling is met by the check of every call.
 _SEEN: "weakref.WeakKeyDictionary[nn.Module, bool]" = weakref.WeakKeyDictionary()
@@ -137,16 +142,51 @@ def _is_reentrant(output: Any) -> bool:  # noqa: ANN401 # the detector's
     return False
 
 
-def taken_at_once(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
-    """The same loss, whose gradients at the parameters are known already.
+class TakenAtOnce:
+    """Losses whose gradients are known before the caller's backward, scaled under float16.
 
-    Args:
-        loss: Scalar with its graph, which ends here.
-        parameters: All that its backward should reach.
+    The caller's own loss scale comes too late for them. This one is lowered until all gradients are
+    finite, and raised again after some time without an overflow.
     """
-    wanted = [parameter for parameter in parameters if parameter.requires_grad]
-    gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
-    return _Known.apply(loss.detach(), gradients, *wanted)
+
+    def __init__(self) -> None:
+        self._scale, self._sound = FIRST_SCALE, 0
+
+    def __call__(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
+        """The same loss, which brings its gradients with it.
+
+        Args:
+            loss: Scalar with its graph, which ends here.
+            parameters: All that its backward should reach.
+        """
+        wanted = [parameter for parameter in parameters if parameter.requires_grad]
+        if in_float16(loss.device):
+            gradients = self._in_half(loss, wanted)
+        else:
+            gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
+        return _Known.apply(loss.detach(), gradients, *wanted)
+
+    def _in_half(self, loss: Tensor, wanted: Sequence[nn.Parameter]) -> list[Tensor | None]:
+        """Gradients of the loss, not finite where no scale helps. Waits for the device."""
+        scale, sound = self._scale, False
+        while True:
+            found = torch.autograd.grad(scale * loss, wanted, retain_graph=True, allow_unused=True)
+            sound = bool(get_total_norm([each for each in found if each is not None]).isfinite())
+            if sound or scale <= LEAST_SCALE:
+                break
+            scale /= LOWERED_BY
+        if sound:  # otherwise the loss is to blame
+            self._sound = self._sound + 1 if scale == self._scale else 1
+            self._scale = 2 * scale if self._sound % RAISED_EVERY == 0 else scale
+        return [None if each is None else each / scale for each in found]
+
+    def state_dict(self) -> dict[str, float]:
+        """The scale, and for how long it has been sound."""
+        return {"scale": self._scale, "sound": self._sound}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Take up where the state was taken."""
+        self._scale, self._sound = float(state["scale"]), int(state["sound"])
 
 
 class _Known(torch.autograd.Function):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from advaug.base.precision import in_float16
 from advaug.step.loan import Loan, sharded
 
 __all__ = ["Stepper", "overflowed"]
@@ -25,7 +26,7 @@ class Stepper:
 
     def scaled(self, loss: Tensor) -> Tensor:
         """The loss as it should be differentiated."""
-        if self._scaler is None and _in_float16(loss.device):
+        if self._scaler is None and in_float16(loss.device):
             self._device = loss.device.type
             self._scaler = torch.amp.GradScaler(self._device)
         return loss if self._scaler is None else self._scaler.scale(loss)
@@ -109,8 +110,3 @@ def _step_unless(broken: Tensor, optimizer: Optimizer) -> None:
         optimizer.step()
     finally:
         del fused.grad_scale, fused.found_inf
-
-
-def _in_float16(device: torch.device) -> bool:
-    enabled = torch.is_autocast_enabled(device.type)
-    return enabled and torch.get_autocast_dtype(device.type) == torch.float16

@@ -192,7 +192,7 @@ def _of_pair(values: Tensor, visible: Tensor | None, batch: int) -> Landmarks | 
     if visible.shape != axes:
         msg = (
             f"`visible` must be {tuple(axes)}, one value a landmark, but got "
-            f"{tuple(visible.shape)}."
+            f"{tuple(visible.shape)}. Give one for each."
         )
         raise ShapeError(msg)
     shown = visible.to(torch.bool)
@@ -255,7 +255,7 @@ def _of_mapping(target: Mapping[str, Any], batch: int) -> Landmarks | Tensor:
     if len(owner) != len(keypoints):
         msg = (
             f"`batch_idx` must name a picture for each of the {len(keypoints)} people, but has "
-            f"{len(owner)} entries."
+            f"{len(owner)} entries. Give one for each person."
         )
         raise ShapeError(msg)
     counts = torch.bincount(owner, minlength=batch).tolist()  # the only wait for the device

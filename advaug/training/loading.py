@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from advaug.datasets import LandmarkSample
+from advaug.datasets.workers import survived
 
 __all__ = ["Batch", "InMemoryLandmarks", "StepOrder", "TrainingPictures", "mean_shape"]
 
@@ -143,10 +144,12 @@ class InMemoryLandmarks:
             collate_fn=_as_bytes,
             generator=torch.Generator(),  # the global one is the caller's
         )
-        parts = [
-            tuple(values.to(device) for values in part)
-            for part in tqdm(loader, desc=title, leave=False)
-        ]
+        parts = survived(
+            lambda: [
+                tuple(values.to(device) for values in part)
+                for part in tqdm(loader, desc=title, leave=False)
+            ]
+        )
         self.images, self.landmarks, self.visible = map(torch.cat, zip(*parts, strict=True))
 
     def __len__(self) -> int:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, get_worker_info
 from advaug.datasets import LandmarkSample
 from advaug.datasets.cut import Cuts, CutSample, pack_cuts, resample_cuts
 from advaug.datasets.pictures import CroppedPictures
+from advaug.datasets.workers import heard
 from advaug.errors import DatasetError, ShapeError
 from advaug.training.loading import (
     Batch,
@@ -168,7 +170,7 @@ class StreamedLandmarks:
         """The batch after the last one; an error is returned, as it may be read ahead."""
         assert self._reader is not None
         try:
-            cuts = next(self._reader)
+            cuts = heard(partial(next, self._reader))
         except RuntimeError as error:  # of PyTorch's loader, about its workers
             return self._death(error)
         return cuts if isinstance(cuts, DatasetError) else self._crop(cuts)

@@ -60,7 +60,7 @@ class RandomAppearance(nn.Module):
         super().__init__()
         for name, value in {"probability": probability, "shade": shade}.items():
             if not 0 <= value <= 1:
-                msg = f"`{name}` must be within [0, 1], but got {value}."
+                msg = f"`{name}` must be within [0, 1], but got {value}. Use 0 for none."
                 raise ValueError(msg)
         if cover is not None and not 0 < cover[0] <= cover[1] <= 1:
             msg = (
@@ -70,11 +70,14 @@ class RandomAppearance(nn.Module):
             raise ValueError(msg)
         for name, (least, most) in {"exposure": exposure, "contrast": contrast}.items():
             if not 0 < least <= most:
-                msg = f"`{name}` must be (smallest, largest) above 0, but got {(least, most)}."
+                msg = (
+                    f"`{name}` must be (smallest, largest) above 0, but got {(least, most)}. Use "
+                    "(1, 1) for none."
+                )
                 raise ValueError(msg)
         for name, value in {"blur": blur, "noise": noise}.items():
             if not value >= 0:
-                msg = f"`{name}` must be at least 0, but got {value}."
+                msg = f"`{name}` must be at least 0, but got {value}. Use 0 for none."
                 raise ValueError(msg)
         self.cover = cover
         self.probability = probability
@@ -192,7 +195,7 @@ def seen_as(appearance: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     if seen.shape != images.shape:
         msg = (
             f"`appearance` must give pictures {tuple(images.shape)}, as it gets them, but gave "
-            f"{tuple(seen.shape)}."
+            f"{tuple(seen.shape)}. Resize in the detector instead."
         )
         raise ShapeError(msg)
     return seen

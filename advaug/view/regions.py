@@ -34,7 +34,10 @@ class RandomRegions(nn.Module):
             msg = f"`count` must be at least 1, but got {count}. For the whole picture use None."
             raise ValueError(msg)
         if not 0 < size[0] <= size[1] <= 1:
-            msg = f"`size` must be (smallest, largest) within (0, 1], but got {size}."
+            msg = (
+                f"`size` must be (smallest, largest) within (0, 1], but got {size}. Give fractions "
+                "of the picture's side."
+            )
             raise ValueError(msg)
         self.count = count
         self.size = size
@@ -63,7 +66,7 @@ def within(regions: Tensor, perturbation: Tensor) -> Tensor:
     if regions.shape != (batch, 1, height, width):
         msg = (
             f"`regions` must give a map {(batch, 1, height, width)} for these pictures, but gave "
-            f"{tuple(regions.shape)}."
+            f"{tuple(regions.shape)}. Give one map for each picture."
         )
         raise ShapeError(msg)
     return regions.to(perturbation.dtype) * perturbation

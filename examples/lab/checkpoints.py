@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from advaug.base.files import open_regular, write_whole
+from advaug.base.files import check_uncompressed, open_regular, write_whole
 from advaug.errors import DatasetError
 
 __all__ = ["last_whole", "load_checkpoint", "read_states", "save_checkpoint", "seal"]
@@ -128,6 +128,7 @@ def read_states(path: Path, device: str = "cpu") -> Any:  # noqa: ANN401 # what 
         DatasetError: If it holds anything else.
     """
     try:
+        check_uncompressed(path)
         return torch.load(path, map_location=device, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, KeyError) as error:
         raise _foreign(path.parent, error) from error

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from advaug.augment import HandcraftedAugmentation
 from advaug.base.files import whole_file
+from advaug.datasets.workers import survived
 from advaug.report import StepReport
 from advaug.step.batch_norm import BatchNorms
 from advaug.training.loading import Batch, TrainingPictures
@@ -30,6 +31,7 @@ __all__ = ["Seen", "Trainer", "TrainingConfig", "write_json"]
 PAPER_DECAY_STEPS = 25_000  # from the authors' release; the paper gives only the factor
 Seen = Literal["batch", "augmented", "again", "original", "rest"]
 _Lesson = tuple[Tensor, Any]
+GO_ON = "Pass `resume=True` (`--resume`) to go on from the last checkpoint."
 SYMBOLS = {"beta": "β", "ssim": "SSIM"}
 
 
@@ -151,15 +153,19 @@ class Trainer:
             disable=not self.accelerator.is_main_process,
         )
         with self._open_logs(first) as logs:
-            for step in bar:
-                loss = self.step(step)
-                self.progress.step = step + 1
-                if self.progress.step % self.config.log_every == 0:
-                    self._log(loss, bar, logs)
-                done = self.progress.step == last
-                if done or self.progress.step % self.config.checkpoint_every == 0:
-                    self._save()
+            survived(lambda: self._take_steps(bar, last, logs), GO_ON)
         return self.accelerator.unwrap_model(self.detector).eval()
+
+    def _take_steps(self, bar: Any, last: int, logs: Any) -> None:  # noqa: ANN401 # untyped
+        """Learn, log and save, until the last step."""
+        for step in bar:
+            loss = self.step(step)
+            self.progress.step = step + 1
+            if self.progress.step % self.config.log_every == 0:
+                self._log(loss, bar, logs)
+            done = self.progress.step == last
+            if done or self.progress.step % self.config.checkpoint_every == 0:
+                self._save()
 
     def step(self, step: int) -> Tensor:
         """Take one optimizer step, with the pictures of that number.

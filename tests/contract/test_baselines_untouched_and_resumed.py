@@ -17,9 +17,9 @@ from test_untouched import (
     preset_gradients,
     settle,
 )
-from torch import distributed, multiprocessing
+from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
-from toys import CoordinateToy, HeatmapToy, differences, snapshot, task_and_batch
+from toys import CoordinateToy, HeatmapToy, differences, heatmap_batch, snapshot, task_and_batch
 
 from advaug import HeatmapTask
 from advaug.baselines import (
@@ -135,6 +135,32 @@ def test_a_teachers_and_the_inputs_values_are_untouched(make):
     assert_untouched(teacher, before[0])
     assert differences(before[1], [images, target]) == []
     assert (images._version, target._version) == before[2]
+
+
+class Normalising(nn.Module):
+    """A detector that normalises its pictures itself, where they lie or in a copy."""
+
+    def __init__(self, *, in_place):
+        super().__init__()
+        self.toy, self.in_place = HeatmapToy(dropout=0.0), in_place
+
+    def forward(self, images):
+        images = images if self.in_place else images.clone()
+        return self.toy(images.sub_(0.5).div_(0.25))
+
+
+@every_defence
+def test_a_detector_that_works_in_place_spoils_neither_pictures_nor_the_defence(make):
+    losses = []
+    for in_place in (True, False):
+        torch.manual_seed(0)
+        images, heatmaps = heatmap_batch()
+        before = snapshot([images, heatmaps])
+        loss = make(HeatmapTask())(Normalising(in_place=in_place), images, heatmaps)
+        loss.backward()
+        assert differences(before, [images, heatmaps]) == []
+        losses.append(loss.detach())
+    torch.testing.assert_close(*losses)
 
 
 @every_defence

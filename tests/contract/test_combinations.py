@@ -1,5 +1,7 @@
 """What can be combined: looks without gradients, warm-ups, the second set, appearances, S."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -63,23 +65,34 @@ def test_learning_under_inference_mode_is_refused_with_the_way_out():
 # --- checkpoints that go backward twice -----------------------------------------------------------
 
 
-class Reentrant(nn.Module):
-    def __init__(self):
+class Checkpointed(nn.Module):
+    def __init__(self, **options):
         super().__init__()
-        self.toy = HeatmapToy(dropout=0.0)
+        self.toy, self.options = HeatmapToy(dropout=0.0), options
 
     def forward(self, images):
         again = torch.utils.checkpoint.checkpoint
-        return self.toy.head(again(self.toy.body, images, use_reentrant=True))
+        return self.toy.head(again(self.toy.body, images, **self.options))
 
 
 @pytest.mark.parametrize("make", [tiny_adversary, lambda: SecondCopy.erasing(HeatmapTask())])
 def test_reentrant_checkpoints_are_refused_with_the_way_out(make):
-    net, defence = Reentrant(), make()
+    net, defence = Checkpointed(use_reentrant=True), make()
     before = snapshot([net.state_dict(), defence.state_dict()])
-    with pytest.raises(ValueError, match="use_reentrant=False"):
+    with pytest.raises(ValueError, match="use_reentrant=False") as caught:
         defence(net, *heatmap_batch())
     assert differences(before, [net.state_dict(), defence.state_dict()]) == []
+    assert "Pass `use_reentrant=False` to `torch.utils.checkpoint.checkpoint`" in str(caught.value)
+    plain = HeatmapToy(dropout=0.0)
+    plain.load_state_dict(net.toy.state_dict())
+    net.options = {"use_reentrant": False}  # the fix, literally
+    twin = copy.deepcopy(defence)
+    defence(net, *heatmap_batch()).backward()
+    twin(plain, *heatmap_batch()).backward()
+    for ours, theirs in zip(net.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-3)
+    for ours, theirs in zip(net.buffers(), plain.buffers(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 # --- a warm-up and the second set -----------------------------------------------------------------
@@ -128,6 +141,50 @@ def test_one_broken_batch_does_not_poison_the_second_set():
     with adversary.batch_norms.defence(net):
         net(torch.full((2, 3, 32, 32), torch.nan))
     assert all(b.isfinite().all() for b in adversary.batch_norms.second.buffers())
+
+
+BROKEN = {
+    "pictures": lambda images, heatmaps: (images * torch.nan, heatmaps),
+    "one picture": lambda images, heatmaps: (
+        images.index_fill(0, torch.tensor(1), torch.inf),
+        heatmaps,
+    ),
+    "target": lambda images, heatmaps: (images, heatmaps * torch.nan),
+}
+
+
+@pytest.mark.parametrize("careful", [True, False], ids=["skips-the-backward", "goes-backward"])
+@pytest.mark.parametrize("mode", ["alternating", "shared"])
+@pytest.mark.parametrize("broken", BROKEN)
+def test_one_broken_batch_leaves_a_whole_run_with_a_second_set_sound(
+    monkeypatch, broken, mode, careful
+):
+    """As on an accelerator, where values are looked at in the first call only."""
+    torch.manual_seed(0)
+    net, adversary = HeatmapToy(dropout=0.0), tiny_adversary(batch_norm="split", mode=mode)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-6)
+    monkeypatch.setattr(adversary, "reads", lambda _: adversary._calls == 0)
+
+    def step(images, heatmaps):
+        loss = adversary(net, images, heatmaps)
+        optimizer.zero_grad()
+        if loss.isfinite() or not careful:
+            loss.backward()
+        if all(p.grad is None or p.grad.isfinite().all() for p in net.parameters()):
+            optimizer.step()
+        return loss
+
+    step(*heatmap_batch())
+    second = adversary.batch_norms.second
+    assert not step(*BROKEN[broken](*heatmap_batch())).isfinite()
+    before = snapshot([*second.parameters()])
+    for _ in range(3):
+        assert step(*heatmap_batch()).isfinite()
+    adversary.batch_norms.step()
+    for held in (second, adversary.attacker, adversary.discriminator, net):
+        assert all(value.isfinite().all() for value in held.state_dict().values())
+    assert differences(before, [*second.parameters()])  # it goes on learning
+    assert adversary.reconstruction_weight.offset.isfinite()
 
 
 def test_the_second_set_can_be_made_before_a_schedule_is():

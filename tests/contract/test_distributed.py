@@ -6,6 +6,8 @@ import functools
 
 import pytest
 import torch
+from sync_norm import SyncByHand, SyncOnCpu
+from test_modes import literal_adversary, moved
 from torch import distributed, multiprocessing, nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
@@ -62,6 +64,8 @@ def process(rank, folder):
     ends["backwards"] = {mode: two_backwards(rank, mode) for mode in MODES}
     ends["skipping"] = {mode: skip_at_random(rank, mode) for mode in MODES}
     ends["statistics"] = meet_batch_statistics(rank)
+    ends["sync"] = {name: sync_gradients(rank, name) for name in SYNC}
+    ends["joined"] = joined_statistics(rank)
     refuse_a_second_set_for_shards(rank)
     torch.save(ends, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
@@ -212,6 +216,37 @@ def meet_batch_statistics(rank):
     return modes
 
 
+SYNC = {"sync": lambda: SyncOnCpu(8), "by-hand": SyncByHand}
+
+
+def sync_gradients(rank, name):
+    """The attacker's gradient in mode auto and alternating, and the mode that auto took."""
+    found = []
+    for count in (3, 1):
+        for mode in ("auto", "alternating"):
+            torch.manual_seed(0)
+            detector = PlainToy(SYNC[name]())  # a DDP refuses such classes on a CPU, too
+            adversary = literal_adversary(HeatmapTask(), mode)
+            before = [weight.detach().clone() for weight in adversary.attacker.parameters()]
+            adversary(detector, *heatmap_batch(count, seed=rank)).backward()
+            moves = flat(moved(adversary.attacker, before))
+            found.append({"mode": adversary.chosen_mode, "moves": moves})
+    return found
+
+
+def joined_statistics(rank):
+    """Output, gradient at the pictures and statistics of `SyncOnCpu`, and BatchNorm's on all."""
+    both = [heatmap_batch(4, seed=each)[0] for each in range(WORLD)]
+    ends = []
+    for norm, images in ((SyncOnCpu(3), both[rank]), (nn.BatchNorm2d(3), torch.cat(both))):
+        images = images.clone().requires_grad_()
+        out = norm(images)
+        (out**3).sum().backward()
+        own = slice(None) if len(images) == 4 else slice(4 * rank, 4 * rank + 4)
+        ends.append([out[own].detach(), images.grad[own], norm.running_mean, norm.running_var])
+    return ends
+
+
 class FunctionalNorm(nn.Module):
     def forward(self, images):
         return nn.functional.batch_norm(images, None, None, training=True)
@@ -337,6 +372,25 @@ def test_branches_that_are_skipped_at_random_work_with_find_unused_parameters(en
 
 def test_the_processes_agree_on_the_mode(ends):
     assert [rank["statistics"] for rank in ends] == [["shared", "shared", "fused"]] * WORLD
+
+
+@pytest.mark.parametrize("name", SYNC)
+def test_auto_gives_the_attackers_gradient_of_alternating_with_statistics_over_processes(
+    ends, name
+):
+    for rank in ends:
+        few, few_plain, one, one_plain = rank["sync"][name]
+        assert few["mode"] == one["mode"] == "shared"
+        for ours, theirs in ((few, few_plain), (one, one_plain)):
+            assert theirs["mode"] == "alternating"
+            difference = (ours["moves"] - theirs["moves"]).norm()
+            assert difference < 1e-4 * theirs["moves"].norm()
+
+
+def test_our_statistics_over_processes_are_those_of_the_joined_batch(ends):
+    for rank in ends:
+        for ours, theirs in zip(*rank["joined"], strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_a_process_without_pictures_is_told_so_and_its_neighbour_does_not_wait(ends):

@@ -421,6 +421,37 @@ def test_computing_again_in_the_backward_changes_neither_gradients_nor_statistic
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("weight", [2.0**-30, 2.0**-16, 1.0, 2.0**10])
+@pytest.mark.parametrize("mode", ["alternating", "shared"])
+def test_computing_again_in_half_precision_loses_no_gradient(mode, weight):
+    """The caller's scaler comes too late for gradients that are taken in the call."""
+    task, images, target = task_and_batch("heatmap")
+    plain = HeatmapToy(dropout=0.0)
+    nets, gradients = (plain, Checkpointed(copy.deepcopy(plain))), []
+    one = tiny_adversary(task, mode=mode, loss_weight=weight)
+    for net, adversary in zip(nets, (one, copy.deepcopy(one)), strict=True):
+        with torch.autocast("cpu", torch.float16):
+            loss = adversary(net, images, target)
+        (loss / weight).backward()  # the plain one's scale, as a caller's scaler would find it
+        gradients.append(torch.cat([p.grad.flatten() for p in net.parameters()]) * weight)
+    ours, theirs = reversed(gradients)
+    assert theirs.norm() > 0
+    assert (ours - theirs).norm() < 1e-2 * theirs.norm()
+
+
+def test_the_scale_of_half_precision_is_resumed():
+    task, images, target = task_and_batch("heatmap")
+    net = Checkpointed(HeatmapToy(dropout=0.0))
+    adversary = tiny_adversary(task, loss_weight=2.0**10)
+    with torch.autocast("cpu", torch.float16):
+        adversary(net, images, target).backward()
+    found = adversary.batch_norms.get_extra_state()["scale"]
+    assert found["scale"] < 2.0**16
+    other = tiny_adversary(task, loss_weight=2.0**10)
+    other.load_state_dict(adversary.state_dict())
+    assert other.batch_norms.get_extra_state()["scale"] == found
+
+
 # --- randomness of others --------------------------------------------------------------------
 
 

@@ -94,6 +94,7 @@ def check_pairs(
     *,
     decoding: Decoding | None = None,
     negative: Negative | None = "position",
+    chosen: bool = False,
 ) -> tuple[list[AnnotatedPicture], list[str]]:
     """Read every file once, in parallel.
 
@@ -102,11 +103,12 @@ def check_pairs(
         num_landmarks: The number that every `.pts` file must have.
         decoding: What the picture files do not settle.
         negative: As for `read_pts`; None warns once if points look like marks.
+        chosen: Whether the caller's user may choose `num_landmarks`.
 
     Returns:
         The usable pictures in the order of `pairs`, and one message per broken file.
     """
-    how = _How(num_landmarks, decoding or Decoding(), negative)
+    how = _How(num_landmarks, decoding or Decoding(), negative, chosen)
     with ThreadPoolExecutor(DECODERS) as pool:
         results = list(pool.map(lambda pair: _check_pair(pair, how), pairs))
     warn_of_orientation(how.decoding, how.turned, stacklevel=4)
@@ -238,6 +240,7 @@ class _How:
     num_landmarks: int
     decoding: Decoding
     negative: Negative | None
+    chosen: bool
     turned: list[Path] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
 
@@ -245,7 +248,7 @@ class _How:
 def _check_pair(pair: FilePair, how: _How) -> AnnotatedPicture | list[str]:
     """Read both files of a pair; return what is wrong with either, or the annotated picture."""
     problems: list[str] = []
-    points = _attempt(lambda: _read_points(pair.pts, how.num_landmarks), problems)
+    points = _attempt(lambda: _read_points(pair.pts, how), problems)
     facts = _attempt(lambda: inspect_picture(pair.picture, how.decoding), problems)
     if points is None or facts is None:
         return problems
@@ -277,12 +280,14 @@ def _attempt(read: Callable[[], T], problems: list[str]) -> T | None:
         return None
 
 
-def _read_points(path: Path, num_landmarks: int) -> NDArray[np.float64]:
+def _read_points(path: Path, how: _How) -> NDArray[np.float64]:
     points = read_points(path)
-    if len(points) != num_landmarks:
+    if len(points) != how.num_landmarks:
+        count = len(points)
+        choice = f", or pass `num_landmarks={count}` (`--num-landmarks {count}`)"
         message = (
-            f"`{path}` must have {num_landmarks} points, but got {len(points)}. "
-            "Correct the file, or pass the `num_landmarks` of this data set."
+            f"`{path}` must have {how.num_landmarks} points, but got {count}. "
+            f"Correct the file{choice if how.chosen and count else ''}."
         )
         raise DatasetError(message)
     return points

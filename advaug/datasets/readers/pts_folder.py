@@ -66,7 +66,9 @@ class PtsFolder(CroppedPictures):
         if boxes is not None:
             pairs, unboxed = _with_boxes(pairs, boxes, root)
             problems += unboxed
-        pictures, broken = check_pairs(pairs, num_landmarks, decoding=decoding, negative=negative)
+        pictures, broken = check_pairs(
+            pairs, num_landmarks, decoding=decoding, negative=negative, chosen=True
+        )
         report_problems(root, problems + broken, len(pictures), skip_broken=skip_broken)
         super().__init__(
             pictures, image_size=image_size, num_landmarks=num_landmarks, decoding=decoding
