@@ -101,9 +101,10 @@ class InBatch(Learner):
             self._remember(batch, torch.arange(0, device=device))
             return images
         apart = self._controls_among(count)
+        size = (pictures.images.shape[-2], pictures.images.shape[-1])
         with private_randomness(self._generator, device):
             chosen = torch.rand(batch, device=device).argsort()[:count]
-            structure = _structure(landmarks, chosen, pictures)
+            structure = structure_of(landmarks, size, chosen)
             painted = chosen[apart:]
             scene = draw(
                 self,
@@ -174,8 +175,8 @@ class InBatch(Learner):
         """
         pictures = self._batch_of(images)
         landmarks = self._landmarks(pictures, target, normalized=normalized)
-        everyone = torch.arange(len(pictures.images), device=pictures.images.device)
-        structure = _structure(landmarks, everyone, pictures)
+        size = (pictures.images.shape[-2], pictures.images.shape[-1])
+        structure = structure_of(landmarks, size)
         generator = self._generator.clone_state()  # training continues from where it was
         with torch.no_grad(), private_randomness(generator, pictures.images.device):
             scene = draw(self, pictures.images, structure, learning=False)
@@ -270,19 +271,6 @@ class InBatch(Learner):
     def __getstate__(self) -> dict[str, Any]:
         """Everything except what holds on to a graph of the caller's."""
         return {**self.__dict__, "_pending": None, "_painted": None, "_controls": None}
-
-
-@torch.no_grad()
-def _structure(
-    landmarks: Landmarks | Tensor | None, chosen: Tensor, pictures: Pictures
-) -> Tensor | None:
-    """S of the chosen pictures; None if nothing is known about the landmarks."""
-    if landmarks is None:
-        return None
-    size = (pictures.images.shape[-2], pictures.images.shape[-1])
-    if isinstance(landmarks, Landmarks):
-        return structure_of(Landmarks(*(values[chosen] for values in landmarks)), size)
-    return structure_of(landmarks[chosen], size)
 
 
 def _beside(

@@ -116,7 +116,7 @@ class PaperCall(Learner):
         target: Any,  # noqa: ANN401 # the task's
     ) -> Tensor:
         """The paper's order: the detector sees I_adv for the attack, and again for the defence."""
-        attack = self._attack(task, loan, images, target, self.due())
+        attack = self.attack(loan, images, target)
         with private_randomness(self._generator, images.device):
             adversarial = attack.images
             if self.view.transform is not None:
@@ -188,18 +188,6 @@ class PaperCall(Learner):
         if update and torch.is_inference_mode_enabled():
             raise ValueError(INFERENCE)
         due = self.due() if update else Due(attacker=False, discriminator=False)
-        return self._attack(task, loan, images, target, due, update=update)
-
-    def _attack(
-        self,
-        task: LandmarkTask,
-        loan: Loan,
-        images: Tensor,
-        target: Any,  # noqa: ANN401 # the task's
-        due: Due,
-        *,
-        update: bool = True,
-    ) -> AdversarialBatch:
         # A look draws what the next step will draw, and leaves it to that step.
         generator = self._generator if update else self._generator.clone_state()
         graphs = torch.enable_grad() if update else without_graph(images.device)

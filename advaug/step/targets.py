@@ -115,11 +115,15 @@ def check_units(landmarks: Landmarks, size: tuple[int, int]) -> None:
 
 
 @torch.no_grad()
-def structure_of(target: Landmarks | Tensor, size: tuple[int, int]) -> Tensor:
-    """S: `(B, 1, H, W)`, from landmarks or from heatmaps."""
+def structure_of(
+    target: Landmarks | Tensor | None, size: tuple[int, int], chosen: Tensor | slice = slice(None)
+) -> Tensor | None:
+    """S of the chosen pictures, `(k, 1, H, W)`, from landmarks or heatmaps; None from None."""
+    if target is None:
+        return None
     if isinstance(target, Landmarks):
-        return _of_landmarks(target, size)
-    return resize_heatmaps(widen(target.detach()).amax(dim=1, keepdim=True), size)
+        return _of_landmarks(Landmarks(*(values[chosen] for values in target)), size)
+    return resize_heatmaps(widen(target[chosen].detach()).amax(dim=1, keepdim=True), size)
 
 
 def _of_landmarks(landmarks: Landmarks, size: tuple[int, int]) -> Tensor:
