@@ -595,6 +595,37 @@ BAD = {
     "nan": (lambda i, t: (i * torch.nan, t), ValueError, "`images` must be in"),
     "device": (lambda i, t: (i.to("meta"), t), ValueError, "`images` must be on .* Move one"),
     "target-device": (lambda i, t: (i, t.to("meta")), ValueError, "`target` must be on the device"),
+    "device-of-one-in-a-list": (
+        lambda i, t: ([i[0], i[1].to("meta")], [t[:1], t[1:]]),
+        ShapeError,
+        "`images` must be pictures of one kind, .* one device",
+    ),
+    "target-device-of-one-in-a-list": (
+        lambda i, t: (i, [t[:1], t[1:].to("meta")]),
+        ValueError,
+        "`target` must be on the device",
+    ),
+    "target-device-of-visible": (
+        lambda i, t: (i, (t, torch.ones(2, 3).bool().to("meta"))),
+        ValueError,
+        "`target` must be on the device",
+    ),
+    "target-device-of-batch-idx": (
+        lambda i, t: (i, {"keypoints": t, "batch_idx": torch.arange(2).to("meta")}),
+        ValueError,
+        "`target` must be on the device",
+    ),
+    "channels-last": (
+        lambda i, t: (i.permute(0, 2, 3, 1), t),
+        ShapeError,
+        r"`images` must be .* `images\.permute\(0, 3, 1, 2\)`",
+    ),
+    "array-of-pictures": (lambda i, t: (i.numpy(), t), TypeError, "`images` must be a tensor"),
+    "array-of-landmarks": (
+        lambda i, t: (i, t.numpy()),
+        TypeError,
+        r"`target` must be .* `torch\.as_tensor\(target\)`",
+    ),
     "volumes": (lambda i, t: (i[:, :, None], t), ShapeError, "`images` must be .* slice by slice"),
     "one-picture": (lambda i, t: (i[0], t), ShapeError, r"`images` must be .* `images\[None\]`"),
     "channels": (lambda i, t: (i[:, :1], t), ShapeError, "`images` must be .* `channels=1`"),

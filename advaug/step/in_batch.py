@@ -17,7 +17,7 @@ from torch._compile import _disable_dynamo as run_eagerly
 from torch.utils.data import get_worker_info
 
 from advaug import functional as saat
-from advaug.base.checks import check_images, check_told
+from advaug.base.checks import check_images, check_target_device, check_told
 from advaug.base.distributed import world_size
 from advaug.base.precision import widen
 from advaug.step.learner import Due, Learner
@@ -205,17 +205,10 @@ class InBatch(Learner):
                 )
                 raise ValueError(msg)
             return None
+        check_target_device(target, pictures.images)
         landmarks = read_target(target, pictures.sizes, normalized=normalized)
-        held = landmarks.points if isinstance(landmarks, Landmarks) else landmarks
-        if held.device != pictures.images.device:
-            msg = (
-                f"`target` must be on the device of `images`, {pictures.images.device}, but got "
-                f"{held.device}. Use `target.to(images.device)`."
-            )
-            raise ValueError(msg)
-        if isinstance(landmarks, Landmarks) and self.reads(held.device):
-            height, width = pictures.images.shape[-2:]
-            check_units(landmarks, (height, width))
+        if isinstance(landmarks, Landmarks) and self.reads(pictures.images.device):
+            check_units(landmarks, (pictures.images.shape[-2], pictures.images.shape[-1]))
         return landmarks
 
     def _count(self, batch: int) -> int:

@@ -83,5 +83,8 @@ def _check_list(given: Sequence[Tensor]) -> None:
         facts = sorted(
             f"{count} channels of {dtype} on {device}" for count, dtype, device in kinds_found
         )
-        msg = f"`images` must be pictures of one kind, but got {'; '.join(facts)}. Convert them."
+        msg = (
+            f"`images` must be pictures of one kind, but got {'; '.join(facts)}. Bring them to one "
+            "number of channels, one dtype and one device."
+        )
         raise ShapeError(msg)

@@ -76,7 +76,10 @@ def read_target(
     elif isinstance(target, list | tuple):
         found = _of_list(target, batch)
     else:
-        msg = f"`target` must be {FORMS}, but got {describe(target)}. Pass None for no landmarks."
+        msg = (
+            f"`target` must be {FORMS}, but got {describe(target)}. Arrays must be tensors, "
+            "`torch.as_tensor(target)`; for no landmarks pass None."
+        )
         raise TypeError(msg)
     if isinstance(found, Tensor):
         return found
