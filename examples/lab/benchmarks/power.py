@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from advaug import RandomAppearance, SampleAdaptiveAdversary
+from advaug import RandomAppearance, SampleAdaptiveAdversary, View
 from advaug.augment import HandcraftedAugmentation
 from advaug.datasets import PtsFolder, SyntheticFaces
 from advaug.detectors import HourglassNet
@@ -117,6 +117,7 @@ def attacked_at(
 ) -> tuple[Strength, Strength]:
     """What an attacker does to the detector before it has learned and after."""
     adversary = SampleAdaptiveAdversary(
+        view=View(regions=None) if arguments.whole else View(),
         optimizer=lambda weights: Adam(weights, lr=rate, betas=(0.5, 0.999), fused=True),
         seed=arguments.seed,
     )
@@ -170,6 +171,7 @@ def main() -> int:
     add("--train-steps", type=int, default=1500, help="of each detector")
     add("--steps", type=int, default=200, help="of the attacker")
     add("--rates", type=float, nargs="+", default=[1e-4], help="of attacker and discriminator")
+    add("--whole", action="store_true", help="attack the whole picture, not random regions")
     add("--batch-size", type=int, default=16)
     add("--image-size", type=int, default=64)
     add("--pictures", type=int, default=474, help="that the strength is measured on")
