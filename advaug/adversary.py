@@ -23,9 +23,10 @@ from advaug.step.batch_norm import BatchNormPolicy, BatchNorms
 from advaug.step.beside import Beside
 from advaug.step.home import reduced
 from advaug.step.in_batch import InBatch
-from advaug.step.learner import AdversarialBatch, adam
+from advaug.step.learner import adam
 from advaug.step.neighbours import Neighbours
 from advaug.step.paper_call import PaperCall
+from advaug.step.verdict import AdversarialBatch
 from advaug.tasks import LandmarkTask, check_task
 
 __all__ = ["AdversarialBatch", "SampleAdaptiveAdversary", "StepLosses"]

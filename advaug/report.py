@@ -65,7 +65,7 @@ class StepReport:
             batch, as a fraction of the latter; NaN unless `augment` was told the errors.
         rise_over_appearance: The same, relative to pictures in the appearance but without a
             perturbation. `augment` shows some of them in every tenth call for this; NaN in other
-            calls.
+            calls. About 0 for an attacker that has learned nothing.
     """
 
     error: Tensor

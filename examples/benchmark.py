@@ -8,6 +8,7 @@ BENCHMARKS = {
     "data": "lab.benchmarks.data",
     "input": "lab.benchmarks.input",
     "detectors": "lab.detector_study",
+    "power": "lab.benchmarks.power",
     "corruption-sheet": "lab.corruption_sheet",
 }
 

@@ -207,3 +207,24 @@ def test_every_equation_names_its_place_in_the_paper(name):
 
 def test_the_package_is_typed():
     assert (ROOT / "py.typed").exists()
+
+
+def test_no_private_attribute_of_another_room_is_read():
+    """Rooms know each other by their public names only."""
+    owners, reads = {}, []
+    for path in MODULES:
+        room = "step" if path.stem == "adversary" else path.relative_to(ROOT).parts[0]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Attribute) or not node.attr.startswith("_"):
+                continue
+            if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
+                owners.setdefault(node.attr, set()).add(room)
+            else:
+                reads.append((node.attr, room, f"{path.name}:{node.lineno}"))
+    assert "step" in owners["_calls"]
+    strangers = [
+        f"{where} reads {name}"
+        for name, room, where in reads
+        if name in owners and room not in owners[name]
+    ]
+    assert strangers == []

@@ -223,6 +223,28 @@ def test_a_hook_that_is_never_reached_is_in_the_health():
     assert "attached to Model" not in str(adversary.health())
 
 
+def test_a_hook_that_never_finds_a_target_is_in_the_health():
+    model, adversary = Model(), attacker()
+    handle = adversary.attach(model, images="images", target="marks")
+    for _ in range(3):
+        model(pictures()[0]).backward()
+    assert (handle.calls, handle.passed) == (0, 3)
+    assert "`target` was None in all 3 training calls" in str(adversary.health())
+    model(*pictures()).backward()
+    assert adversary.health().ok
+
+
+def test_a_module_around_an_attached_one_is_refused():
+    model = Model()
+    handle = attacker().attach(model.net, images="images")
+    with pytest.raises(
+        ValueError, match=r"HeatmapToy has one already inside Model. Call `remove\(\)`"
+    ):
+        attacker().attach(model, images="images", target="marks")
+    handle.remove()
+    attacker().attach(model, images="images", target="marks")
+
+
 def test_copies_are_not_attacked():
     model, adversary = Model(), attacker()
     adversary.attach(model, images="images", target="marks")

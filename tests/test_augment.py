@@ -1,5 +1,6 @@
 """`augment`: which pictures come back changed, what stays as it was, and what is refused."""
 
+import contextvars
 import copy
 import functools
 import gc
@@ -19,11 +20,11 @@ from advaug import (
     HeatmapTask,
     PixelSpec,
     SampleAdaptiveAdversary,
-    Schedule,
     ShapeError,
     UNetAttacker,
 )
 from advaug.step import in_batch
+from advaug.step.quota import Quota
 
 ALL = {"beta": 0.5}  # a constant β above ln 1.5 shows every chosen picture
 
@@ -69,16 +70,36 @@ def test_the_others_come_back_bit_for_bit_and_half_is_attacked(count):
     assert attacked == calls * count // 2
 
 
-@given(batch=st.integers(1, 33), share=st.floats(0.01, 1.0), calls=st.integers(1, 40))
-def test_over_many_calls_the_share_is_exact(batch, share, calls):
-    adversary = tiny_adversary(schedule=Schedule(share=share))
-    total = 0
-    for _ in range(calls):
-        count = adversary._count(batch)
+@given(batches=st.lists(st.integers(0, 33), max_size=40), share=st.floats(0.01, 1.0))
+def test_over_many_calls_the_share_is_exact_however_large_the_batches_are(batches, share):
+    quota, total = Quota(), 0
+    for batch in batches:
+        count = quota.next(batch, share)
+        assert count == quota.next(batch, share)  # nothing moves by asking
         assert 0 <= count <= batch
+        quota.take(batch, count)
         total += count
-        adversary._calls += 1
-    assert abs(total - calls * batch * share) < 1
+    assert abs(total - sum(batches) * share) < 1
+
+
+def test_a_small_last_batch_gets_its_share():
+    """Every epoch ends with one: its pictures would otherwise be attacked too often or never."""
+    adversary, attacked = tiny_adversary(**ALL), 0
+    for step in range(20):
+        adversary.augment(*pictures(5 if step % 2 else 2, seed=step))
+        adversary._pending = None
+        attacked += int(adversary.attacked.sum())
+    assert attacked == 35  # of 70
+
+
+def test_with_several_processes_each_batch_has_one_and_the_share_is_kept():
+    quota = Quota()
+    counts = []
+    for _ in range(8):
+        counts.append(quota.next(2, 0.125, least=1))
+        quota.take(2, counts[-1])
+    assert counts == [1] * 8
+    assert quota.next(64, 0.125, least=1) == 2  # what was too many is made up for
 
 
 def test_every_picture_has_its_turn():
@@ -166,6 +187,64 @@ def test_a_bad_call_does_not_lose_the_lesson_of_the_one_before():
     assert differences(before, adversary.attacker.state_dict())
 
 
+# --- pictures in the appearance only -------------------------------------------------------------
+
+
+class Bold(torch.nn.Module):
+    """An attacker that paints every picture from the start, and its one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.full((1,), 0.3))
+
+    def forward(self, images, structure, noise):
+        return self.scale * noise.expand_as(images)
+
+
+def at_a_control_call(calls=10, **options):
+    """A told adversary whose next call shows some pictures in the appearance only."""
+    adversary = tiny_adversary(share=1.0, **{"attacker": Bold(), "beta": 0.5, **options})
+    for step in range(calls):
+        learn(adversary, step, tell=True)
+    return adversary
+
+
+def test_pictures_in_the_appearance_only_do_not_enter_the_controller():
+    """They have an SSIM of 1, which says nothing about the attacker."""
+    adversary = at_a_control_call()
+    controller, seen, moved = adversary.reconstruction_weight, [], []
+    weights, update = controller.weights, controller.update
+    controller.weights = lambda *given: seen.append(given[0]) or weights(*given)
+    controller.update = lambda similarity: moved.append(similarity) or update(similarity)
+    learn(adversary, 10, tell=True)
+    assert [len(similarity) for similarity in seen] == [2]  # of 4
+    assert seen[0].max() < 0.9
+    assert torch.equal(moved[0], seen[0].mean())
+
+
+def test_pictures_in_the_appearance_only_are_no_false_ones_for_the_discriminator():
+    adversary = at_a_control_call()
+    judged = []
+    adversary.discriminator.register_forward_pre_hook(lambda _, given: judged.append(given[0]))
+    images, landmarks = pictures(4, seed=10)
+    shown = adversary.augment(images, landmarks)
+    false, true = judged
+    assert len(false) == len(true) == 2
+    assert (false != true).flatten(1).any(dim=1).all()
+    assert (shown == images).flatten(1).all(dim=1).sum() == 2  # there is no appearance here
+
+
+def test_pictures_in_the_appearance_only_are_in_the_appearance_and_weigh_one():
+    adversary = at_a_control_call(appearance=lambda images: 0.5 * images)
+    images, landmarks = pictures(4, seed=10)
+    shown = adversary.augment(images, landmarks).detach()
+    plain = (shown == 0.5 * images).flatten(1).all(dim=1)
+    assert plain.sum() == 2
+    assert adversary.attacked.all()
+    assert adversary.weights[plain].tolist() == [1.0] * 2
+    assert adversary.weights[~plain].tolist() == [0.5] * 2
+
+
 # --- β -------------------------------------------------------------------------------------------
 
 
@@ -181,15 +260,13 @@ class Painter(torch.nn.Module):
         return self.scale * strength * noise.sign().expand_as(images) * (0.5 - images).abs()
 
 
-def test_a_picture_is_shown_as_often_as_its_beta_says():
+def test_a_picture_is_shown_as_often_as_its_beta_says(monkeypatch):
     """The mean over many draws of weight times shown is β; 2 % is four standard errors."""
     adversary = tiny_adversary(attacker=Painter(), discriminator=None, share=1.0)
     adversary.attacker_optimizer.param_groups[0]["lr"] = 0.0
     images, landmarks = pictures(8)
     total, betas, draws = torch.zeros(()), torch.zeros(()), 600
-    trust = adversary.trust
-    found = []
-    adversary.trust = lambda similarity: found.append(trust(similarity)) or found[-1]
+    found = recorded_betas(monkeypatch)
     for _ in range(draws):
         adversary.augment(images, landmarks)
         adversary._pending = None
@@ -275,6 +352,19 @@ def test_of_two_calls_before_a_backward_only_the_newest_teaches():
     assert differences(ours.state_dict(), twin.state_dict()) == []
 
 
+def recorded_betas(monkeypatch):
+    """β of every scene from here on."""
+    found, judge = [], in_batch.judge
+
+    def watched(*arguments, **options):
+        verdict = judge(*arguments, **options)
+        found.append(verdict.beta)
+        return verdict
+
+    monkeypatch.setattr(in_batch, "judge", watched)
+    return found
+
+
 def recorded(monkeypatch):
     """Weak references to every scene's tensors from here on."""
     held, draw = [], in_batch.draw
@@ -350,7 +440,10 @@ def test_nothing_of_a_scene_outlives_its_step(use, monkeypatch):
 
 @pytest.mark.parametrize("tell", [False, True], ids=["untold", "told"])
 def test_memory_stays_flat(tell):
-    """Over 300 steps, without the garbage collector: no tensors add up, nor objects after it."""
+    """Over 300 steps, without the garbage collector: no tensors add up, nor objects after it.
+
+    Nor variables of Python's context, which live as long as their thread does.
+    """
     adversary, counts = tiny_adversary(), []
     gc.collect()
     gc.disable()
@@ -360,14 +453,23 @@ def test_memory_stays_flat(tell):
             if step in (9, 299):
                 tensors = sum(type(thing) is torch.Tensor for thing in gc.get_objects())
                 gc.collect()
-                # The nodes of Python's contexts come and go in numbers of their own.
-                objects = sum("hamt" not in type(thing).__name__ for thing in gc.get_objects())
-                counts.append((tensors, objects))
+                counts.append((tensors, len(gc.get_objects())))
     finally:
         gc.enable()
     (tensors, objects), (tensors_after, objects_after) = counts
     assert tensors_after <= tensors + 2
     assert objects_after <= objects + 50  # fewer than one for every fifth step
+
+
+def test_the_threads_context_does_not_grow():
+    """PyTorch's `config.patch` leaves a variable behind in it each time that it is called."""
+    pytest.importorskip("torch._functorch.config")  # as after anything was compiled
+    adversary = tiny_adversary()
+    learn(adversary)
+    before = len(contextvars.copy_context())
+    for step in range(5):
+        learn(adversary, step)
+    assert len(contextvars.copy_context()) == before
 
 
 # --- resume --------------------------------------------------------------------------------------
@@ -493,6 +595,37 @@ BAD = {
     "nan": (lambda i, t: (i * torch.nan, t), ValueError, "`images` must be in"),
     "device": (lambda i, t: (i.to("meta"), t), ValueError, "`images` must be on .* Move one"),
     "target-device": (lambda i, t: (i, t.to("meta")), ValueError, "`target` must be on the device"),
+    "device-of-one-in-a-list": (
+        lambda i, t: ([i[0], i[1].to("meta")], [t[:1], t[1:]]),
+        ShapeError,
+        "`images` must be pictures of one kind, .* one device",
+    ),
+    "target-device-of-one-in-a-list": (
+        lambda i, t: (i, [t[:1], t[1:].to("meta")]),
+        ValueError,
+        "`target` must be on the device",
+    ),
+    "target-device-of-visible": (
+        lambda i, t: (i, (t, torch.ones(2, 3).bool().to("meta"))),
+        ValueError,
+        "`target` must be on the device",
+    ),
+    "target-device-of-batch-idx": (
+        lambda i, t: (i, {"keypoints": t, "batch_idx": torch.arange(2).to("meta")}),
+        ValueError,
+        "`target` must be on the device",
+    ),
+    "channels-last": (
+        lambda i, t: (i.permute(0, 2, 3, 1), t),
+        ShapeError,
+        r"`images` must be .* `images\.permute\(0, 3, 1, 2\)`",
+    ),
+    "array-of-pictures": (lambda i, t: (i.numpy(), t), TypeError, "`images` must be a tensor"),
+    "array-of-landmarks": (
+        lambda i, t: (i, t.numpy()),
+        TypeError,
+        r"`target` must be .* `torch\.as_tensor\(target\)`",
+    ),
     "volumes": (lambda i, t: (i[:, :, None], t), ShapeError, "`images` must be .* slice by slice"),
     "one-picture": (lambda i, t: (i[0], t), ShapeError, r"`images` must be .* `images\[None\]`"),
     "channels": (lambda i, t: (i[:, :1], t), ShapeError, "`images` must be .* `channels=1`"),

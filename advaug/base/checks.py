@@ -4,7 +4,7 @@ A check that belongs to one option lives with that option.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ __all__ = [
     "check_ranges",
     "check_rgb",
     "check_seeds",
+    "check_target_device",
     "check_target_tensors",
     "check_told",
     "check_values",
@@ -169,14 +170,14 @@ def check_images(images: Any, reference: Tensor, channels: int = 3) -> None:  # 
     """Raise unless `images` is a batch that a network with parameter `reference` accepts."""
     if not isinstance(images, Tensor):
         msg = (
-            f"`images` must be a tensor (B, {channels}, H, W), but got {describe(images)}. Take "
-            "the pictures out, or make a tensor of them."
+            f"`images` must be a tensor (B, {channels}, H, W), but got {describe(images)}. Stack "
+            "the pictures as a tensor, or pass a list of tensors."
         )
         raise TypeError(msg)
     if images.ndim != 4 or images.shape[1] != channels or images.shape[0] == 0:
         msg = (
             f"`images` must be (B, {channels}, H, W) with B >= 1, but got {tuple(images.shape)}."
-            f"{_shape_fix(images)}"
+            f"{_shape_fix(images, channels)}"
         )
         raise ShapeError(msg)
     if not images.is_floating_point():
@@ -205,12 +206,14 @@ def check_images(images: Any, reference: Tensor, channels: int = 3) -> None:  # 
         raise TypeError(msg)
 
 
-def _shape_fix(images: Tensor) -> str:
+def _shape_fix(images: Tensor, channels: int) -> str:
     """What to do about pictures of another shape."""
     if images.ndim == 5:
         return " Volumes are attacked slice by slice: move the depth into the batch."
     if images.ndim == 3:
         return " Add the batch: `images[None]`."
+    if images.ndim == 4 and images.shape[-1] == channels:
+        return " Put the channels before the rows: `images.permute(0, 3, 1, 2)`."
     if images.ndim == 4 and images.shape[0] > 0:
         count = images.shape[1]
         return f" For pictures of {count} channels build the adversary with `channels={count}`."
@@ -219,13 +222,8 @@ def _shape_fix(images: Tensor) -> str:
 
 def check_target_tensors(target: Any, images: Tensor) -> None:  # noqa: ANN401 # any task's target
     """Raise unless every tensor of the target has the images' batch size, device and dtype."""
+    check_target_device(target, images)
     for value in _tensors(target):
-        if value.device != images.device:
-            msg = (
-                f"`target` must be on the device of `images`, {images.device}, but got "
-                f"{value.device}. Use `target.to(images.device)`."
-            )
-            raise ValueError(msg)
         # A list may hold a target for each picture.
         whole = not isinstance(target, list)
         if whole and (value.ndim == 0 or value.shape[0] != images.shape[0]):
@@ -242,10 +240,21 @@ def check_target_tensors(target: Any, images: Tensor) -> None:  # noqa: ANN401 #
             raise TypeError(msg)
 
 
+def check_target_device(target: Any, images: Tensor) -> None:  # noqa: ANN401 # any target
+    """Raise unless every tensor of the target is where the images are."""
+    for value in _tensors(target):
+        if value.device != images.device:
+            msg = (
+                f"`target` must be on the device of `images`, {images.device}, but got "
+                f"{value.device}. Use `target.to(images.device)`."
+            )
+            raise ValueError(msg)
+
+
 def _tensors(value: Any) -> list[Tensor]:  # noqa: ANN401 # any nesting
     if isinstance(value, Tensor):
         return [value]
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, tuple | list):
         return [tensor for part in value for tensor in _tensors(part)]

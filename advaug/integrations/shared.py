@@ -66,9 +66,7 @@ def known(adversary: SampleAdaptiveAdversary) -> dict[str, Tensor]:
     if adversary.report is None:
         return {}
     values = vars(adversary.report).items()
-    return {
-        PREFIX + name: value for name, value in values if adversary._is_told or name not in TOLD
-    }
+    return {PREFIX + name: value for name, value in values if adversary.told or name not in TOLD}
 
 
 def scalars(adversary: SampleAdaptiveAdversary) -> dict[str, float]:

@@ -28,7 +28,8 @@ class Attachment:
     """An adversary in front of a module's forward; what `SampleAdaptiveAdversary.attach` returns.
 
     Attributes:
-        calls: How many training batches went through it.
+        calls: How many training batches it has handed to `augment`.
+        passed: How many it let pass as they were, because they had no target.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Attachment:
             if isinstance(finder, str):
                 _check_name(name, finder, signature, module)
         self.adversary = adversary
-        self.calls = 0
+        self.calls = self.passed = 0
         self._name = type(_inside(module)).__name__
         self._finders = (images, target)
         self._signature: inspect.Signature | None = signature
@@ -71,6 +72,12 @@ class Attachment:
         """What is wrong, in words."""
         if self.calls:
             return []
+        if self.passed:
+            return [
+                f"The adversary is attached to {self._name}, but has attacked nothing: `target` "
+                f"was None in all {self.passed} training calls. Let `target` find the landmarks, "
+                "or leave it out to attack without them."
+            ]
         return [
             f"The adversary is attached to {self._name}, whose forward has not run in training "
             "mode. Attach it to the module that the trainer calls."
@@ -101,6 +108,7 @@ class Attachment:
         if find_target is not None:
             target = self._find("target", find_target, args, kwargs)
             if target is None:
+                self.passed += 1
                 return None
         images = self._find("images", find_images, args, kwargs)
         if images is None:
@@ -257,13 +265,14 @@ def _signature_of(module: nn.Module) -> inspect.Signature:
 
 
 def _check_free(module: nn.Module) -> None:
-    """Raise if the module, or what it wraps, already has an adversary."""
-    for each in (module, _inside(module)):
+    """Raise if the module, or one inside it, already has an adversary."""
+    for each in module.modules():
         for hook in each._forward_pre_hooks.values():
             if isinstance(hook, Attachment) and hook._active:
+                inside = "" if each is module else f" inside {type(module).__name__}"
                 msg = (
-                    f"`module` must have one adversary, but {type(each).__name__} has one already. "
-                    "Call `remove()` on its handle first."
+                    f"`module` must have one adversary, but {type(each).__name__} has one already"
+                    f"{inside}. Call `remove()` on its handle first."
                 )
                 raise ValueError(msg)
 

@@ -16,15 +16,17 @@ from torch import Tensor
 from torch._compile import _disable_dynamo as run_eagerly
 
 from advaug import functional as saat
-from advaug.base.checks import check_images, check_told, check_values
+from advaug.base.checks import check_images, check_target_device, check_told
 from advaug.base.distributed import world_size
 from advaug.base.precision import widen
-from advaug.step.learner import AdversarialBatch, Facts, Learner, Seen
-from advaug.step.learning import Due
-from advaug.step.loan import private_randomness
+from advaug.step.learner import Due, Learner
+from advaug.step.learning import learn, learn_later
+from advaug.step.lesson import Facts, Lesson
 from advaug.step.pictures import Pictures
-from advaug.step.scene import draw
+from advaug.step.randomness import private_randomness
+from advaug.step.scene import draw, unpainted
 from advaug.step.targets import Landmarks, check_units, read_target, structure_of
+from advaug.step.verdict import AdversarialBatch, judge, parts_of
 
 __all__ = ["InBatch"]
 
@@ -39,15 +41,15 @@ class InBatch(Learner):
         channels: Channels of the pictures.
         attacked: Which pictures the last call of `augment` changed, `(B,)` bool.
         weights: For losses per picture; see `SampleAdaptiveAdversary`.
+        told: Whether `tell` was ever called, so that the report knows the errors.
     """
 
     channels: int
     attacked: Tensor | None = None
     weights: Tensor | None = None
-    _chosen: Tensor | None = None  # indices of the pictures that the last call chose
-    _told: Tensor | None = None
-    _controls: Tensor | None = None
-    _is_told = False
+    told = False
+    _painted: Tensor | None = None  # indices of the pictures that the last call perturbed
+    _controls: Tensor | None = None  # which ones it showed in the appearance only, `(B,)` bool
     _attachments: list[Any]
 
     @run_eagerly  # a compiled step breaks its graph here, once
@@ -85,47 +87,44 @@ class InBatch(Learner):
         if not self.training or not torch.is_grad_enabled():
             self.attacked = self.weights = self._pending = None
             return images
-        pictures = Pictures.of(images)
-        check_images(pictures.images, self.reference, self.channels)
+        pictures = self._batch_of(images)
         landmarks = self._landmarks(pictures, target, normalized=normalized)
-        due, count = self.due(), self._count(len(pictures.images))
-        device = pictures.images.device
+        due, batch, device = self.due(), len(pictures.images), pictures.images.device
+        count = self._count(batch)
         if count == 0:
             self.leave_behind()
-            self._remember(len(pictures.images), torch.arange(0, device=device))
-            self._calls += 1
+            self._remember(batch, torch.arange(0, device=device))
             return images
+        apart = self._controls_among(count)
+        size = (pictures.images.shape[-2], pictures.images.shape[-1])
         with private_randomness(self._generator, device):
-            chosen = torch.rand(len(pictures.images), device=device).argsort()[:count]
-            seen = self._seen(pictures.images[chosen], landmarks, chosen)
-            keep = self._keep(len(chosen), device)
+            chosen = torch.rand(batch, device=device).argsort()[:count]
+            structure = structure_of(landmarks, size, chosen)
+            painted = chosen[apart:]
             scene = draw(
-                self.attacker,
-                self.view,
-                *seen,
-                guide=self.guide(seen.structure),
+                self,
+                pictures.images[painted],
+                None if structure is None else structure[apart:],
                 learning=due.attacker,
-                inside=pictures.inside(chosen),
-                keep=keep,
+                inside=pictures.inside(painted),
             )
-            lesson = self.wait_for(scene) if due.attacker else None
-            verdict = self.judge(scene, due, blind=landmarks is None)
-            beta = self.trust(verdict.similarity)
-            probability = (beta / MOST_TRUST).clamp(max=1.0)
+            lesson = Lesson(scene.adversarial) if due.attacker else None
+            verdict = judge(self, scene, due, blind=structure is None)
+            probability = (verdict.beta / MOST_TRUST).clamp(max=1.0)
             shown = torch.rand_like(probability) < probability
+            changed, weights = scene.shown, verdict.beta / probability
+            if apart:
+                controls = unpainted(self, pictures.images[chosen[:apart]])
+                changed, shown, weights = _beside(controls, changed, shown, weights)
             self.leave_behind()  # whatever could raise has run
-        if landmarks is not None:  # without landmarks nothing keeps the picture true to its labels
-            shown = shown & (seen.structure.amax(dim=(1, 2, 3)) >= saat.SEMANTIC_THRESHOLD)
-        changed = self.pixels.from_unit(scene.shown).to(pictures.images.dtype)
+        if structure is not None:  # without landmarks nothing keeps the picture true to its labels
+            shown = shown & (structure.amax(dim=(1, 2, 3)) >= saat.SEMANTIC_THRESHOLD)
         changed = torch.where(shown.view(-1, 1, 1, 1), changed, pictures.images[chosen])
-        self._remember(len(pictures.images), chosen, shown, beta / probability, keep)
-        if lesson is None:
-            if due.discriminator:
-                self.move(verdict, [], due)
-        else:
-            lesson.teach = self.teacher(scene, verdict, due, facts=self._facts)
-        self._pending = lesson
-        self._calls += 1
+        self._remember(batch, chosen, apart, shown, weights)
+        if lesson is not None:
+            learn_later(self, lesson, scene, verdict, due)
+        elif due.discriminator:
+            learn(self, scene, verdict, None, due)
         return pictures.replaced(chosen, changed)
 
     def tell(self, errors: Tensor) -> None:
@@ -140,15 +139,17 @@ class InBatch(Learner):
         Raises:
             ValueError, TypeError: If `errors` is anything else; `ShapeError` is a ValueError.
         """
-        if self.attacked is None or self._chosen is None:
+        if self.attacked is None or self._painted is None:
             return
         check_told(errors, len(self.attacked))
-        self._told, self._is_told = errors.detach(), True
-        lesson, chosen = self._pending, self._chosen
+        self.told = True
+        lesson, painted = self._pending, self._painted
         if lesson is None:
             return
-        lesson.follow(widen(errors.detach())[chosen], self.objective.relaxation)
-        lesson.weigh_by(errors, chosen)
+        own = widen(errors.detach())
+        lesson.facts = Facts(own[painted], self._rises(own))
+        lesson.follow(own[painted], self.objective.relaxation)
+        lesson.weigh_by(errors, painted)
 
     def preview(
         self,
@@ -167,21 +168,21 @@ class InBatch(Learner):
         Raises:
             ValueError, TypeError: As `augment`.
         """
+        pictures = self._batch_of(images)
+        landmarks = self._landmarks(pictures, target, normalized=normalized)
+        size = (pictures.images.shape[-2], pictures.images.shape[-1])
+        structure = structure_of(landmarks, size)
+        generator = self._generator.clone_state()  # training continues from where it was
+        with torch.no_grad(), private_randomness(generator, pictures.images.device):
+            scene = draw(self, pictures.images, structure, learning=False)
+            nobody = Due(attacker=False, discriminator=False)
+            verdict = judge(self, scene, nobody, update=False, blind=structure is None)
+        return parts_of(self, scene, verdict, torch.full_like(verdict.beta, torch.nan))
+
+    def _batch_of(self, images: Any) -> Pictures:  # noqa: ANN401 # that is what it checks
         pictures = Pictures.of(images)
         check_images(pictures.images, self.reference, self.channels)
-        landmarks = self._landmarks(pictures, target, normalized=normalized)
-        everyone = torch.arange(len(pictures.images), device=pictures.images.device)
-        nobody = Due(attacker=False, discriminator=False)
-        generator = torch.Generator()
-        generator.set_state(self._generator.get_state())  # training continues from where it was
-        with torch.no_grad(), private_randomness(generator, pictures.images.device):
-            seen = self._seen(pictures.images, landmarks, everyone)
-            guide = self.guide(seen.structure)
-            scene = draw(self.attacker, self.view, *seen, guide=guide, learning=False)
-            verdict = self.judge(scene, nobody, update=False, blind=landmarks is None)
-        return self.parts(
-            scene, verdict, torch.full_like(verdict.reconstruction, torch.nan), images
-        )
+        return pictures
 
     def _landmarks(
         self,
@@ -199,106 +200,77 @@ class InBatch(Learner):
                 )
                 raise ValueError(msg)
             return None
-        landmarks = read_target(target, pictures.all_sizes(), normalized=normalized)
-        held = landmarks.points if isinstance(landmarks, Landmarks) else landmarks
-        if held.device != pictures.images.device:
-            msg = (
-                f"`target` must be on the device of `images`, {pictures.images.device}, but got "
-                f"{held.device}. Use `target.to(images.device)`."
-            )
-            raise ValueError(msg)
-        if isinstance(landmarks, Landmarks) and self.reads(held.device):
-            height, width = pictures.images.shape[-2:]
-            check_units(landmarks, (height, width))
+        check_target_device(target, pictures.images)
+        landmarks = read_target(target, pictures.sizes, normalized=normalized)
+        if isinstance(landmarks, Landmarks) and self.reads(pictures.images.device):
+            check_units(landmarks, (pictures.images.shape[-2], pictures.images.shape[-1]))
         return landmarks
 
-    @torch.no_grad()
-    def _seen(self, images: Tensor, landmarks: Landmarks | Tensor | None, chosen: Tensor) -> Seen:
-        """I, S and M of the chosen pictures."""
-        clean = widen(self.pixels.to_unit(images.detach()))
-        size = (images.shape[-2], images.shape[-1])
-        if landmarks is None:
-            structure = torch.zeros_like(clean[:, :1])
-            mask = torch.ones_like(structure)  # L_R and SSIM cover the whole picture
-        else:
-            part = (
-                Landmarks(*(values[chosen] for values in landmarks))
-                if isinstance(landmarks, Landmarks)
-                else landmarks[chosen]
-            )
-            structure = structure_of(part, size).to(clean.dtype)
-            mask = saat.semantic_mask(structure)
-        if self.reads(images.device):
-            check_values(clean, structure, 0.0, normalised=bool(self.pixels.mean))
-        return Seen(clean, structure, mask)
-
     def _count(self, batch: int) -> int:
-        """How many pictures to attack: over many calls, exactly `share` of them."""
-        share = batch * (0.5 if self.schedule.share is None else self.schedule.share)
-        count = math.floor(share * (self._calls + 1)) - math.floor(share * self._calls)
+        """How many pictures of a batch to attack: over many calls exactly `share` of them."""
+        share = 0.5 if self.schedule.share is None else self.schedule.share
         # With several processes, each one takes part in every exchange.
-        return max(count, 1) if world_size() > 1 else count
+        return self.quota.next(batch, share, least=int(world_size() > 1))
 
-    def _keep(self, count: int, device: torch.device) -> Tensor | None:
-        """0 for the chosen pictures that are shown in the appearance only; None for none."""
-        if not self._is_told or self._calls % CONTROL_EVERY or count < 2:
-            return None
-        return (torch.arange(count, device=device) >= count // 2).float().view(-1, 1, 1, 1)
+    def _controls_among(self, count: int) -> int:
+        """How many of the chosen pictures are shown in the appearance only; from the first one."""
+        return count // 2 if self.told and self._calls % CONTROL_EVERY == 0 else 0
 
     def _remember(
         self,
         batch: int,
         chosen: Tensor,
+        apart: int = 0,
         shown: Tensor | None = None,
         weights: Tensor | None = None,
-        keep: Tensor | None = None,
     ) -> None:
-        """Record which pictures were changed, and their weights."""
-        self._chosen, self._told, self._controls = chosen, None, None
+        """Count the call, and record which pictures were changed, and their weights."""
+        self._calls += 1
+        self.quota.take(batch, len(chosen))
+        self._painted, self._controls = chosen[apart:], None
         self.attacked = torch.zeros(batch, dtype=torch.bool, device=chosen.device)
         self.weights = torch.ones(batch, device=chosen.device)
         if shown is None or weights is None:
             return
         self.attacked[chosen] = shown
         self.weights[chosen] = torch.where(shown, weights, 1.0).to(self.weights.dtype)
-        if keep is not None:
+        if apart:
             self._controls = torch.zeros_like(self.attacked)
-            self._controls[chosen] = shown & (keep.flatten() == 0)
+            self._controls[chosen[:apart]] = shown[:apart]
 
-    def _facts(self) -> Facts:
-        """What `tell` was given for the pictures of the last call."""
-        if self._told is None or self._chosen is None:
-            return Facts(torch.full_like(self.reference.new_empty(1), torch.nan))
-        return Facts(widen(self._told)[self._chosen], self._rises())
-
-    def _rises(self) -> tuple[Tensor, Tensor] | None:
+    def _rises(self, errors: Tensor) -> tuple[Tensor, Tensor] | None:
         """How much harder attacked pictures are than the others, and than the appearance only."""
-        if self._told is None or self.attacked is None:
-            return None
-        errors, changed = widen(self._told), self.attacked
-        nobody = torch.zeros_like(changed)
+        assert self.attacked is not None
+        nobody = torch.zeros_like(self.attacked)
         controls = nobody if self._controls is None else self._controls
-        attacked = _mean(errors, changed & ~controls)
-        return attacked / _mean(errors, ~changed) - 1, attacked / _mean(errors, controls) - 1
-
-    def guide(self, structure: Tensor) -> Tensor | None:
-        """S for the attacker, if it is told."""
-        return structure if self.structure is True else None
+        attacked = _mean(errors, self.attacked & ~controls)
+        others, plain = _mean(errors, ~self.attacked), _mean(errors, controls)
+        return attacked / others - 1, attacked / plain - 1
 
     def get_extra_state(self) -> dict[str, Any]:
         """What an exact resume needs besides weights and buffers."""
-        return {**super().get_extra_state(), "told": self._is_told}
+        return {**super().get_extra_state(), "told": self.told}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         """Restore a state of `get_extra_state`."""
         super().set_extra_state(state)
-        self._is_told = state["told"]
+        self.told = state["told"]
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything except what holds on to a graph of the caller's."""
-        state = self.__dict__.copy()
-        state.update(_pending=None, _told=None, _chosen=None, _controls=None)
-        return state
+        return {**self.__dict__, "_pending": None, "_painted": None, "_controls": None}
+
+
+def _beside(
+    controls: Tensor, changed: Tensor, shown: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Put pictures in the appearance only, all of them shown and of weight 1, before the others."""
+    ones = weights.new_ones(len(controls))
+    return (
+        torch.cat([controls, changed]),
+        torch.cat([ones.bool(), shown]),
+        torch.cat([ones, weights]),
+    )
 
 
 def _mean(errors: Tensor, of: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ That factor is removed in one of two ways:
 
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,14 +21,27 @@ from torch.autograd import Variable
 from advaug.base.precision import in_float16, widen
 from advaug.functional import feedback_loss
 
-__all__ = ["Lesson", "Teach", "weighted_mean"]
+__all__ = ["Facts", "Lesson", "weighted_mean"]
 
 # Weight of a sample that should have none, relative to the loss's own scale. Its gradient still
 # reaches the pictures, and what it adds to the detector's gradient is below rounding.
 LEAST, LEAST_HALF = 2.0**-40, 2.0**-12
 
+
+class Facts(NamedTuple):
+    """What is known about the detector's errors when the attacker learns.
+
+    Attributes:
+        error: On the adversarial pictures, `(B,)`; NaN if unknown.
+        rises: How far they exceed those of other pictures; see `StepReport`.
+    """
+
+    error: Tensor
+    rises: tuple[Tensor, Tensor] | None = None
+
+
 Finish = Callable[[], None]
-Teach = Callable[[Tensor, bool], Finish]
+Teach = Callable[[Tensor, bool, Facts], Finish]
 
 
 class Lesson:
@@ -37,23 +50,21 @@ class Lesson:
     The pictures hold this object only weakly. The owner that waits for the lesson keeps it, and
     drops the whole scene with it if the backward never comes.
 
+    Args:
+        adversarial: I_adv, a leaf, which the detector is about to see.
+
     Attributes:
-        teach: Called during the backward with the gradient of L_F at I_adv, and with whether that
-            is only a direction. What it returns is called when the whole backward is done.
+        teach: Called during the backward with the gradient of L_F at I_adv, with whether that is
+            only a direction, and with the facts. What it returns is called when the whole backward
+            is done.
+        facts: What is known by then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, adversarial: Tensor) -> None:
         self.teach: Teach | None = None
+        self.facts = Facts(adversarial.new_full((len(adversarial),), torch.nan))
         self._wanted: Tensor | None = None
         self._arrived: Tensor | None = None
-
-    @property
-    def waits(self) -> bool:
-        """Whether the backward has not reached the pictures yet."""
-        return self.teach is not None
-
-    def tap(self, adversarial: Tensor) -> None:
-        """Watch these pictures, a leaf, which the detector is about to see."""
         this = weakref.ref(self)
 
         def arrive(leaf: Tensor) -> None:
@@ -63,6 +74,11 @@ class Lesson:
                 lesson._take(gradient)
 
         adversarial.register_post_accumulate_grad_hook(arrive)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the backward has not reached the pictures yet."""
+        return self.teach is not None
 
     def follow(self, error: Tensor, relaxation: float) -> None:
         """Weigh each sample as Eq. 3 does, for these errors e, `(B,)`."""
@@ -90,7 +106,7 @@ class Lesson:
         teach, self.teach = self.teach, None
         if teach is not None:
             known = self._wanted is not None and self._arrived is not None
-            finish = teach(self._push(gradient), not known)
+            finish = teach(self._push(gradient), not known, self.facts)
             # As DistributedDataParallel waits for the detector's last gradient.
             Variable._execution_engine.queue_callback(finish)
 

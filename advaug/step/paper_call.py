@@ -6,20 +6,21 @@ import torch
 from torch import Tensor
 
 from advaug import functional as saat
-from advaug.base.checks import check_error, check_images, check_target_tensors, check_values
-from advaug.base.precision import widen, without_graph
+from advaug.base.checks import check_error, check_images, check_target_tensors
+from advaug.base.precision import without_graph
 from advaug.base.shapes import copied, first_part
 from advaug.step.batch_norm import BatchNorms
 from advaug.step.beside import Beside, relaxation_findings
-from advaug.step.learner import AdversarialBatch, Facts, Learner, Seen
-from advaug.step.learning import Due, Verdict, pull_of
-from advaug.step.lesson import weighted_mean
+from advaug.step.learner import Due, Learner
+from advaug.step.learning import learn, learn_later
+from advaug.step.lesson import Facts, Lesson, weighted_mean
 from advaug.step.loan import Detector, Forward, Loan, as_borrowed
 from advaug.step.modes import Mode, choose_mode
 from advaug.step.neighbours import Neighbours
 from advaug.step.randomness import private_randomness
 from advaug.step.scene import Scene, draw
 from advaug.step.stepping import overflowed
+from advaug.step.verdict import AdversarialBatch, judge, parts_of
 from advaug.tasks import LandmarkTask, structure_of
 
 __all__ = ["PaperCall"]
@@ -89,9 +90,7 @@ class PaperCall(Learner):
                 "adversarial pictures only, use `adversary.attack(..., update=False)`."
             )
             raise ValueError(msg)
-        task, loan = self._needs_task(), as_borrowed(detector, forward)
-        check_images(images, self.reference, self.channels)
-        check_target_tensors(target, images)
+        task, loan = self._checked(images, target), as_borrowed(detector, forward)
         measured = None
         if beside is not None:
             whole = target
@@ -106,14 +105,18 @@ class PaperCall(Learner):
                 loan, self.batch_norms, images, lambda given: task.error(loan(given), target)
             ),
         )
-        if self.chosen_mode == "alternating":
-            loss = self._step_in_two_passes(loan, images, target)
-        else:
-            loss = self._step_in_one_pass(loan, images, target)
-        loss = self.batch_norms.settled(loan, loss)
+        two = self.chosen_mode == "alternating"
+        step = self._step_in_two_passes if two else self._step_in_one_pass
+        loss = self.batch_norms.settled(loan, step(task, loan, images, target))
         return loss if beside is None else self.beside.scaled(loss, beside, measured)
 
-    def _step_in_two_passes(self, loan: Loan, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
+    def _step_in_two_passes(
+        self,
+        task: LandmarkTask,
+        loan: Loan,
+        images: Tensor,
+        target: Any,  # noqa: ANN401 # the task's
+    ) -> Tensor:
         """The paper's order: the detector sees I_adv for the attack, and again for the defence."""
         attack = self.attack(loan, images, target)
         with private_randomness(self._generator, images.device):
@@ -123,35 +126,38 @@ class PaperCall(Learner):
                 adversarial, target = self.view.transform(unit, copied(target))
                 adversarial = self.pixels.from_unit(adversarial)
             with self.batch_norms.defence(loan):
-                error = self._needs_task().error(loan(adversarial), target)
+                error = task.error(loan(adversarial), target)
         return self.loss_weight * (attack.beta * error).mean()  # Eq. 8
 
-    def _step_in_one_pass(self, loan: Loan, images: Tensor, target: Any) -> Tensor:  # noqa: ANN401 # the task's
+    def _step_in_one_pass(
+        self,
+        task: LandmarkTask,
+        loan: Loan,
+        images: Tensor,
+        target: Any,  # noqa: ANN401 # the task's
+    ) -> Tensor:
         """The detector sees I_adv once, for attack and defence; see `advaug.step.modes`."""
-        seen = self._look(images, target)
-        due = self._start()
+        due = self.due()
         fused = self.chosen_mode == "fused" and due.attacker
         with private_randomness(self._generator, images.device):
-            scene = self._draw(seen, due)
-            lesson = self.wait_for(scene) if fused else None
+            scene = self._draw(task, images, target, learning=due.attacker)
+            self._start()
+            lesson = Lesson(scene.adversarial) if fused else None
             with self.batch_norms.defence(loan):
-                error = self._error(loan, scene.shown, images.dtype, target)
+                error = self._error(task, loan, scene, target)
             push = None
             if due.attacker and not fused:
                 with self.batch_norms.feedback(loan):  # as in `attack`
                     push = self._push(scene, error, keep_graph=True)
-            verdict = self.judge(scene, due)
-        weights = self.loss_weight * self.trust(verdict.similarity)
+            verdict = judge(self, scene, due)
+        weights = self.loss_weight * verdict.beta
         self._calls += 1
         if lesson is None:
-            self._learn(scene, verdict, error.detach(), push, due)
+            learn(self, scene, verdict, push, due, facts=Facts(error.detach()))
             return (weights * error).mean()  # Eq. 8
-        facts = Facts(error.detach())
-        lesson.teach = self.teacher(
-            scene, verdict, due, facts=lambda: facts, lost=lambda: overflowed(loan)
-        )
+        lesson.facts = Facts(error.detach())
         lesson.follow(error, self.objective.relaxation)
-        self._pending = lesson
+        learn_later(self, lesson, scene, verdict, due, lost=lambda: overflowed(loan))
         return weighted_mean(error, weights, self.loss_weight or 1.0, lesson)  # Eq. 8
 
     def attack(
@@ -183,28 +189,29 @@ class PaperCall(Learner):
         """
         if update:
             self._home.check("attack")
-        loan = as_borrowed(detector, forward)
+        task, loan = self._checked(images, target), as_borrowed(detector, forward)
         if update and torch.is_inference_mode_enabled():
             raise ValueError(INFERENCE)
-        seen = self._look(images, target)
-        due = self._start() if update else Due(attacker=False, discriminator=False)
+        due = self.due() if update else Due(attacker=False, discriminator=False)
         # A look draws what the next step will draw, and leaves it to that step.
         generator = self._generator if update else self._generator.clone_state()
         graphs = torch.enable_grad() if update else without_graph(images.device)
         with graphs, private_randomness(generator, images.device):
-            scene = self._draw(seen, due)
+            scene = self._draw(task, images, target, learning=due.attacker)
+            if update:
+                self._start()
             error, push = torch.full_like(images[:, 0, 0, 0], torch.nan), None
             if due.attacker or not update:
                 # The gradient is taken while the detector is on loan: one that checkpoints its
                 # activations computes again in the backward.
                 with self.batch_norms.feedback(loan, keep_new=update):
-                    error = self._error(loan, scene.shown, images.dtype, target)
+                    error = self._error(task, loan, scene, target)
                     push = self._push(scene, error) if due.attacker else None
-            verdict = self.judge(scene, due, update=update)
+            verdict = judge(self, scene, due, update=update)
         if update:
             self._calls += 1
-            self._learn(scene, verdict, error.detach(), push, due)
-        return self.parts(scene, verdict, error.detach(), images)
+            learn(self, scene, verdict, push, due, facts=Facts(error.detach()))
+        return parts_of(self, scene, verdict, error.detach())
 
     def scale_findings(self) -> list[str]:
         """Whether the loss or λ is out of scale, in words; waits for the device."""
@@ -213,54 +220,43 @@ class PaperCall(Learner):
         error = self.running_means.known("error")
         return self.beside.findings() + relaxation_findings(self.objective.relaxation, error)
 
-    def _needs_task(self) -> LandmarkTask:
+    def _checked(self, images: Tensor, target: Any) -> LandmarkTask:  # noqa: ANN401 # the task's
+        """The task; raises if it, the pictures or the target are unfit. No state moves."""
         if self.task is None:
             msg = (
                 "`task` must be given for the paper's call, which runs the detector itself, but is "
                 "None. Pass HeatmapTask() or CoordinateTask(), or use `adversary.augment`."
             )
             raise TypeError(msg)
-        return self.task
-
-    def _look(self, images: Tensor, target: Any) -> Seen:  # noqa: ANN401 # the task's
-        """Check the inputs of the paper's call. No state moves."""
-        task = self._needs_task()
         check_images(images, self.reference, self.channels)
         check_target_tensors(target, images)
-        size = (images.shape[-2], images.shape[-1])
+        return self.task
+
+    def _draw(
+        self,
+        task: LandmarkTask,
+        images: Tensor,
+        target: Any,  # noqa: ANN401 # the task's
+        *,
+        learning: bool,
+    ) -> Scene:
         with torch.no_grad():
-            clean = widen(self.pixels.to_unit(images.detach().clone()))
-            structure = structure_of(task, target, size)
-            if self.reads(images.device):
-                check_values(
-                    clean, structure, saat.SEMANTIC_THRESHOLD, normalised=bool(self.pixels.mean)
-                )
-            return Seen(clean, structure, saat.semantic_mask(structure))
+            structure = structure_of(task, target, (images.shape[-2], images.shape[-1]))
+        own = images.detach().clone()
+        return draw(self, own, structure, learning=learning, least=saat.SEMANTIC_THRESHOLD)
 
-    def _start(self) -> Due:
+    def _start(self) -> None:
+        """Leave the last call behind: whatever could raise before the detector runs has run."""
         self.batch_norms.step()  # with what the caller's last backward has left
-        return self.start()
+        self.leave_behind()
 
-    def _draw(self, seen: Seen, due: Due) -> Scene:
-        guide = seen.structure if self.structure is True else None
-        return draw(self.attacker, self.view, *seen, guide=guide, learning=due.attacker)
-
-    def _error(self, loan: Loan, shown: Tensor, dtype: torch.dtype, target: Any) -> Tensor:  # noqa: ANN401 # the task's
+    def _error(self, task: LandmarkTask, loan: Loan, scene: Scene, target: Any) -> Tensor:  # noqa: ANN401 # the task's
         """Error e of the detector, `(B,)`, with its graph."""
-        output = loan(self.pixels.from_unit(shown).to(dtype))
-        error = self._needs_task().error(output, target)
-        check_error(error, len(shown), read=self.reads(shown.device))
+        error = task.error(loan(scene.shown), target)
+        check_error(error, len(scene.shown), read=self.reads(scene.shown.device))
         return error
 
     def _push(self, scene: Scene, error: Tensor, *, keep_graph: bool = False) -> Tensor:
         """Gradient of L_F, Eq. 3, at I_adv."""
         feedback = saat.feedback_loss(error, relaxation=self.objective.relaxation)
-        return pull_of(feedback, scene.adversarial, self._stepper, keep_graph=keep_graph)
-
-    def _learn(
-        self, scene: Scene, verdict: Verdict, error: Tensor, push: Tensor | None, due: Due
-    ) -> None:
-        """Step attacker and discriminator, as far as they are due."""
-        # All gradients before the first step, which writes to weights that graphs still need.
-        gradients = [] if push is None else self.lessons(scene, verdict, Facts(error), push)
-        self.move(verdict, gradients, due)
+        return self.stepper.pull(feedback, scene.adversarial, keep_graph=keep_graph)

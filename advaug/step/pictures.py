@@ -16,13 +16,13 @@ class Pictures(NamedTuple):
 
     Attributes:
         images: `(B, C, H, W)`, as the detector expects them; padded with 0 below and to the right.
-        sizes: `(height, width)` of each picture; None where all fill the batch.
-        given: The pictures of a list.
+        sizes: `(height, width)` of each picture.
+        given: The pictures of a list; None where they are a batch.
     """
 
     images: Tensor
-    sizes: list[tuple[int, int]] | None
-    given: Sequence[Tensor]
+    sizes: list[tuple[int, int]]
+    given: Sequence[Tensor] | None
 
     @classmethod
     def of(cls, given: Any) -> "Pictures":  # noqa: ANN401 # that is what it checks
@@ -33,7 +33,9 @@ class Pictures(NamedTuple):
                 number of channels, on one device.
         """
         if isinstance(given, Tensor) or not isinstance(given, list | tuple):
-            return cls(given, None, [])
+            whole = isinstance(given, Tensor) and given.ndim == 4
+            sizes = [(given.shape[-2], given.shape[-1])] * len(given) if whole else []
+            return cls(given, sizes, None)
         _check_list(given)
         sizes = [(picture.shape[-2], picture.shape[-1]) for picture in given]
         height, width = (max(side) for side in zip(*sizes, strict=True))
@@ -43,14 +45,9 @@ class Pictures(NamedTuple):
         ]
         return cls(torch.stack(padded), sizes, given)
 
-    def all_sizes(self) -> list[tuple[int, int]]:
-        """`(height, width)` of each picture."""
-        size = (self.images.shape[-2], self.images.shape[-1])
-        return [size] * len(self.images) if self.sizes is None else self.sizes
-
     def inside(self, chosen: Tensor) -> Tensor | None:
         """`(k, 1, H, W)`: 1 in each chosen picture and 0 in its padding; None for no padding."""
-        if self.sizes is None or len(set(self.sizes)) == 1:
+        if len(set(self.sizes)) == 1:
             return None
         height, width = self.images.shape[-2:]
         sides = torch.tensor(self.sizes, device=self.images.device)[chosen]
@@ -60,7 +57,7 @@ class Pictures(NamedTuple):
 
     def replaced(self, chosen: Tensor, changed: Tensor) -> Tensor | list[Tensor]:
         """What the caller gave, with the changed pictures `(k, C, H, W)` in position."""
-        if self.sizes is None:
+        if self.given is None:
             replaced = self.images.clone()  # in the caller's memory layout
             replaced[chosen] = changed
             return replaced
@@ -86,5 +83,8 @@ def _check_list(given: Sequence[Tensor]) -> None:
         facts = sorted(
             f"{count} channels of {dtype} on {device}" for count, dtype, device in kinds_found
         )
-        msg = f"`images` must be pictures of one kind, but got {'; '.join(facts)}. Convert them."
+        msg = (
+            f"`images` must be pictures of one kind, but got {'; '.join(facts)}. Bring them to one "
+            "number of channels, one dtype and one device."
+        )
         raise ShapeError(msg)

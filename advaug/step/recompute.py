@@ -9,7 +9,7 @@ the gradients of the loss are taken at once, on loan, and handed over in the cal
 import contextlib
 import sys
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -53,10 +53,22 @@ def watched(module: nn.Module, call: Callable[[Tensor], Any], pictures: Tensor) 
         return _watched(module, call, pictures)
 
 
-def keeping_buffers() -> contextlib.AbstractContextManager[Any]:
-    """Compile without giving buffers away to the first backward, and go backward so."""
-    compiler = sys.modules.get("torch._functorch.config")  # where nothing was compiled, nothing is
-    return contextlib.nullcontext() if compiler is None else compiler.patch(donated_buffer=False)
+@contextlib.contextmanager
+def keeping_buffers() -> Iterator[None]:
+    """Compile without giving buffers away to the first backward, and go backward so.
+
+    The setting is written and put back by hand. PyTorch's own `config.patch` leaves a variable in
+    the thread's context at each call, which adds up over a training.
+    """
+    compiler: Any = sys.modules.get("torch._functorch.config")
+    if compiler is None or not compiler.donated_buffer:  # where nothing was compiled, nothing is
+        yield
+        return
+    compiler.donated_buffer = False
+    try:
+        yield
+    finally:
+        compiler.donated_buffer = True
 
 
 def _watched(module: nn.Module, call: Callable[[Tensor], Any], pictures: Tensor) -> Any:  # noqa: ANN401 # the detector's

@@ -1,5 +1,6 @@
-"""Optimizer steps of the attacker and the discriminator, apart from the caller's."""
+"""Gradients and optimizer steps of attacker and discriminator, apart from the caller's."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,14 +9,16 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from advaug.base.checks import CUT_OFF
 from advaug.base.precision import in_float16
 from advaug.step.loan import Loan, sharded
+from advaug.step.recompute import keeping_buffers
 
-__all__ = ["Stepper", "overflowed"]
+__all__ = ["Stepper", "overflowed", "trainable"]
 
 
 class Stepper:
-    """Take optimizer steps from given gradients, with a loss scale of our own under float16.
+    """Take gradients and optimizer steps, with a loss scale of our own under float16.
 
     The caller's scaler is never seen. Under float32 and bfloat16 nothing is scaled.
     """
@@ -30,6 +33,21 @@ class Stepper:
             self._device = loss.device.type
             self._scaler = torch.amp.GradScaler(self._device)
         return loss if self._scaler is None else self._scaler.scale(loss)
+
+    def pull(self, loss: Tensor, adversarial: Tensor, *, keep_graph: bool = False) -> Tensor:
+        """Gradient of a loss's mean at I_adv.
+
+        Raises:
+            ValueError: If the loss does not depend on it.
+        """
+        mean = self.scaled(loss.mean())
+        with keeping_buffers() if keep_graph else contextlib.nullcontext():
+            (pull,) = torch.autograd.grad(
+                mean, adversarial, retain_graph=keep_graph, allow_unused=True
+            )
+        if pull is None:
+            raise ValueError(CUT_OFF)
+        return pull
 
     def step(
         self,
@@ -70,6 +88,11 @@ class Stepper:
             scaler = torch.amp.GradScaler(self._device)
             scaler.load_state_dict(values)
             self._scaler = scaler
+
+
+def trainable(network: nn.Module | None) -> list[nn.Parameter]:
+    """The parameters of a network that learn; none if there is no network."""
+    return [] if network is None else [p for p in network.parameters() if p.requires_grad]
 
 
 def overflowed(loan: Loan) -> Tensor | bool:

@@ -76,7 +76,10 @@ def read_target(
     elif isinstance(target, list | tuple):
         found = _of_list(target, batch)
     else:
-        msg = f"`target` must be {FORMS}, but got {describe(target)}. Pass None for no landmarks."
+        msg = (
+            f"`target` must be {FORMS}, but got {describe(target)}. Arrays must be tensors, "
+            "`torch.as_tensor(target)`; for no landmarks pass None."
+        )
         raise TypeError(msg)
     if isinstance(found, Tensor):
         return found
@@ -115,11 +118,15 @@ def check_units(landmarks: Landmarks, size: tuple[int, int]) -> None:
 
 
 @torch.no_grad()
-def structure_of(target: Landmarks | Tensor, size: tuple[int, int]) -> Tensor:
-    """S: `(B, 1, H, W)`, from landmarks or from heatmaps."""
+def structure_of(
+    target: Landmarks | Tensor | None, size: tuple[int, int], chosen: Tensor | slice = slice(None)
+) -> Tensor | None:
+    """S of the chosen pictures, `(k, 1, H, W)`, from landmarks or heatmaps; None from None."""
+    if target is None:
+        return None
     if isinstance(target, Landmarks):
-        return _of_landmarks(target, size)
-    return resize_heatmaps(widen(target.detach()).amax(dim=1, keepdim=True), size)
+        return _of_landmarks(Landmarks(*(values[chosen] for values in target)), size)
+    return resize_heatmaps(widen(target[chosen].detach()).amax(dim=1, keepdim=True), size)
 
 
 def _of_landmarks(landmarks: Landmarks, size: tuple[int, int]) -> Tensor:

@@ -10,7 +10,6 @@ from torch import Tensor, distributed
 from torch.optim import Optimizer
 
 from advaug.adversary import SampleAdaptiveAdversary
-from advaug.step.loan import private_randomness
 
 __all__ = ["CapturedStep"]
 
@@ -102,11 +101,10 @@ class CapturedStep:
         assert self._graph is not None
         self._inputs = [tensor.detach().clone() for tensor in tensors]
         self._options = _options(self._optimizers)
-        calls = 0 if self._adversary is None else self._adversary._calls
-        with _capturable(self._optimizers):
+        adversary = self._adversary
+        uncounted = contextlib.nullcontext() if adversary is None else adversary.captured()
+        with _capturable(self._optimizers), uncounted:
             self._loss = self._graph.capture(lambda: self._step(*self._inputs)).detach()
-        if self._adversary is not None:
-            self._adversary._calls = calls
         self._captured = True
 
     def _difference(self, tensors: Sequence[Tensor]) -> str | None:
@@ -131,9 +129,8 @@ class CapturedStep:
             self._graph.replay()
         else:
             # A graph takes its seed when it is replayed; each call has its own.
-            with private_randomness(adversary._generator, tensors[0].device):
+            with adversary.replayed(tensors[0].device):
                 self._graph.replay()
-            adversary._calls += 1
         return self._loss.detach().clone()
 
 

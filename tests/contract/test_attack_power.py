@@ -154,7 +154,7 @@ def test_only_a_trained_attacker_reports_a_rise_over_the_appearance(learned):
         through_augment(detector, adversary, task, *batch("coordinate", step))
     for optimizer in (adversary.attacker_optimizer, adversary.discriminator_optimizer):
         optimizer.param_groups[0]["lr"] = 0.0
-    adversary._is_told = True
+    adversary.told = True
     rises = []
     for step in range(20):
         adversary._calls = CONTROL_EVERY * (step + 100)  # those calls that show the appearance only

@@ -19,6 +19,7 @@ from toys import (
 )
 
 from advaug import HeatmapTask, functional
+from advaug.step import learning
 
 RATE = 1.0
 BATCH = 6
@@ -386,21 +387,22 @@ def learn_together(rank, told):
     """What the attacker ends with, and what this process alone would have taught it."""
     detector, adversary = Norms(), tiny_adversary(attacker=Noiseless(), optimizer=sgd)
     alone = []
-    original = adversary.lessons
+    original = learning._gradients
 
-    def lessons(*arguments, **options):
+    def gradients_of(*arguments, **options):
         taught = original(*arguments, **options)
         alone.append(flat(taught))
         return taught
 
-    adversary.lessons = lessons
     before = flat(adversary.attacker.parameters())
     images, landmarks, heatmaps = batch(rank)
     parallel = DistributedDataParallel(detector)
     errors = HeatmapTask().error(parallel(adversary.augment(images, landmarks)), heatmaps)
     if told:
         adversary.tell(errors)
-    errors.mean().backward()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learning, "_gradients", gradients_of)
+        errors.mean().backward()
     return {
         "before": before,
         "after": flat(adversary.attacker.parameters()),
