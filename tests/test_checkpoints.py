@@ -86,7 +86,7 @@ def test_where_all_are_damaged_the_way_out_is_to_begin_anew(pictures, run):  # n
         (path / "optimizer.bin").unlink()
     with (
         pytest.warns(UserWarning, match="is damaged"),
-        pytest.raises(DatasetError, match="got 2 damaged ones.*remove the folder to begin anew"),
+        pytest.raises(DatasetError, match="got 2 damaged ones.*remove the folder to start over"),
     ):
         resume(pictures, run)
     shutil.rmtree(run / "checkpoints")

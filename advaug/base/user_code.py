@@ -41,7 +41,8 @@ def load_object(place: str, argument: str, kind: type[Any] | None = None) -> Any
     if kind is not None and not isinstance(found, kind):
         msg = (
             f"`{argument}` must be of type {kind.__name__}, or a function without arguments that "
-            f"returns one, but {place} gives {type(found).__name__}."
+            f"returns one, but {place} gives {type(found).__name__}. Wrap what makes one in a "
+            "function."
         )
         raise ValueError(msg)
     return found
@@ -68,7 +69,7 @@ def _found(place: str, argument: str) -> Any:  # noqa: ANN401 # a user's
         known = [word for word in vars(module) if not word.startswith("_")]
         msg = (
             f"`{argument}` must be a name in {module_name}, but there is no {name!r}. It has "
-            f"{', '.join(known) or 'none'}."
+            f"{', '.join(known) or 'none'}. Name one of them."
         )
         raise ValueError(msg)
     return getattr(module, name)

@@ -1,6 +1,8 @@
 """Messages of the checks that other rooms use, and of files."""
 
+import sys
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from advaug.base.files import (
     whole_file,
     write_whole,
 )
+from advaug.base.user_code import load_object
 
 
 def files(check):
@@ -39,6 +42,20 @@ def weights(folder, compression):
             for name, data in parts:
                 file.writestr(name, data)
     check_uncompressed(folder / "a.pt")
+
+
+def user_object(folder, *, here):
+    """One of a module that lies in a folder, asked for in that folder or elsewhere."""
+    (folder / "their_counters.py").write_text("from collections import Counter")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(sys.modules, "their_counters", raising=False)
+        patch.chdir(folder if here else folder.parent)
+        load_object("their_counters:Counter", "--detector")
+        patch.delitem(sys.modules, "their_counters")
+
+
+def wrapped():
+    return list(Counter("abc"))
 
 
 def lock(folder):
@@ -138,5 +155,31 @@ CASES = {
         "Free some space or choose another disk, then run the same again",
         files(lambda folder: cut_short(folder, room=True)),
         OSError,
+    ),
+    # base: a user's own objects
+    "no name": Case(
+        lambda: load_object("collections", "--detector"),
+        "Put a colon between the module and the name",
+        lambda: load_object("collections:Counter", "--detector"),
+    ),
+    "no such module": Case(
+        files(lambda folder: user_object(folder, here=False)),
+        "Run this in the folder that holds it",
+        files(lambda folder: user_object(folder, here=True)),
+    ),
+    "no such name": Case(
+        lambda: load_object("collections:Kounter", "--detector"),
+        "It has .*Counter.* Name one of them",
+        lambda: load_object("collections:Counter", "--detector"),
+    ),
+    "with arguments": Case(
+        lambda: load_object(f"{__name__}:user_object", "--detector"),
+        "Wrap it in a function that passes them",
+        lambda: load_object(f"{__name__}:wrapped", "--detector"),
+    ),
+    "another type": Case(
+        lambda: load_object("collections:Counter", "--detector", list),
+        "Wrap what makes one in a function",
+        lambda: load_object(f"{__name__}:wrapped", "--detector", list),
     ),
 }

@@ -55,12 +55,12 @@ CASES = {
     ),
     "pictures of two kinds": Case(
         lambda: augment([IMAGES[0], *IMAGES[1:].double()]),
-        "Convert them",
+        "Bring them to one number of channels, one dtype and one device",
         lambda: augment([IMAGES[0], *IMAGES[1:].double().float()]),
     ),
     "unknown target": Case(
         lambda: augment(target="face"),
-        "Pass None for no landmarks",
+        "for no landmarks pass None",
         lambda: augment(target=None),
         TypeError,
     ),

@@ -43,7 +43,7 @@ CASES = {
     # step: the pictures and the target of both ways in
     "no tensor": Case(
         lambda: checks.check_images([1], IMAGES),
-        "make a tensor of them",
+        "Stack the pictures as a tensor",
         lambda: checks.check_images(torch.stack([*IMAGES]), IMAGES),
         TypeError,
     ),

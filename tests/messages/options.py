@@ -50,7 +50,7 @@ CASES = {
     ),
     "adversarial_form": Case(
         lambda: Objective(adversarial_form="other"),
-        "Choose one of them",
+        "Choose one",
         lambda: Objective(adversarial_form="minimax"),
     ),
     "beta": Case(lambda: Objective(beta="none"), "or a number", lambda: call(beta=0.5)),
