@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from lab.reproduce import BUDGETS, DETECTORS, FIGURES, SOURCES, TABLES, Settings, reproduce
+from lab.stopped import unless_stopped
 
 
 def main(words: list[str] | None = None) -> int:
@@ -104,4 +105,4 @@ def _weight(word: str) -> tuple[str, Path]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(unless_stopped(main, go_on="Run the same command again to go on."))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lab.stopped import unless_stopped
 from lab.study import ARMS, PLANS, Settings, run_study, write_report
 
 from advaug.augment.corruptions import check_severities
@@ -106,4 +107,4 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(unless_stopped(main, go_on="Run the same command again to go on."))

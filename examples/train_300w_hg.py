@@ -14,6 +14,7 @@ from lab.arguments import Recipe, add_arguments, experiment_from
 from lab.experiment import run
 from lab.faces import read_faces
 from lab.hourglass import add_hourglass_arguments, hourglass_from
+from lab.stopped import unless_stopped
 
 # An attacker that has hundreds of steps instead of the paper's 200,000 must learn faster.
 SMALL = Recipe(
@@ -38,4 +39,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(unless_stopped(main, go_on="Run the same command with `--resume` to go on."))

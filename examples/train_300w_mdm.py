@@ -14,6 +14,7 @@ from lab.arguments import Recipe, add_arguments, experiment_from
 from lab.codecs import CoordinateCodec
 from lab.experiment import run
 from lab.faces import read_faces
+from lab.stopped import unless_stopped
 from torch import Tensor, nn
 
 from advaug import CoordinateTask
@@ -57,4 +58,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(unless_stopped(main, go_on="Run the same command with `--resume` to go on."))

@@ -20,6 +20,7 @@ from lab.arguments import Experiment, Recipe, add_arguments, experiment_from
 from lab.experiment import run
 from lab.hourglass import add_hourglass_arguments, hourglass_from
 from lab.pose import POSE_DATA, read_pose
+from lab.stopped import unless_stopped
 from lab.trainer import write_json
 
 from advaug.errors import DatasetError
@@ -98,4 +99,4 @@ def mouse_annotations(root: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(unless_stopped(main, go_on="Run the same command with `--resume` to go on."))
