@@ -272,7 +272,8 @@ def _check_free(module: nn.Module) -> None:
                 inside = "" if each is module else f" inside {type(module).__name__}"
                 msg = (
                     "`module` must have at most one adversary, but "
-                    f"{type(each).__name__}{inside} has one already. Call `remove()` on its handle first."
+                    f"{type(each).__name__}{inside} has one already. Call `remove()` on its handle "
+                    "first."
                 )
                 raise ValueError(msg)
 
