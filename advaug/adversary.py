@@ -46,22 +46,22 @@ class SampleAdaptiveAdversary(InBatch, PaperCall):
             "w/o D").
         channels: Of the pictures.
         structure: Who is told S: `"discriminator"`, True for the attacker as well (Eq. 2), or False
-            for neither (Table 7, "w/o S"). What an attacker paints that knows where the landmarks
-            are tells the detector where they are.
-        pixels: How the detector wants its pictures; `images` are given that way.
+            for neither (Table 7, "w/o S"). An attacker that knows where the landmarks are gives
+            them away to the detector by what it paints.
+        pixels: How the detector expects its pictures; `images` are passed in that form.
         objective: What the attacker learns, and how far its pictures are trusted.
         view: Where it may draw, and how the detector sees the result.
         schedule: Which pictures are attacked, and who learns when.
-        batch_norm: Of the paper's call: `"isolated"`, `"running"`, `"shared"` (the literal paper)
-            or `"split"`; see `advaug.step.batch_norm`.
-        optimizer: From parameters to an optimizer, called once for the attacker and once for the
+        batch_norm: For the paper's call only: `"isolated"`, `"running"`, `"shared"` (the literal
+            paper) or `"split"`; see `advaug.step.batch_norm`.
+        optimizer: Makes an optimizer for parameters; called for the attacker and for the
             discriminator; None for Adam, 1e-4, betas .5 and .999. PyTorch's `fused=True` kinds,
             like the default, skip a step that overflowed without waiting for the device.
         loss_weight: Scale of the loss that the paper's call returns. `HeatmapTask`'s error is 65536
             times a mean squared error, so beside `torch.nn.MSELoss()` use `1 / 65536`, or leave it
             and pass `beside=` to each call.
-        seed: Of the initial weights and of everything random in here; the processes of a run differ
-            by themselves.
+        seed: Of the initial weights and of everything random in here. The processes of a
+            distributed run share it and draw different numbers.
 
     Attributes:
         attacked: Which pictures the last call of `augment` changed, `(B,)` bool.
@@ -170,21 +170,21 @@ class SampleAdaptiveAdversary(InBatch, PaperCall):
         normalized: bool = False,
         pickled: bool = False,
     ) -> Attachment:
-        """Augment the pictures on their way into a module, where the loop cannot be touched.
+        """Augment the pictures on their way into a module, if the loop cannot be changed.
 
         The module's forward, in training mode and with gradients on, gets what `augment` returns.
 
         Args:
-            module: The detector, or whatever module of it sees pictures and target first.
-            images: Name of the argument of the module's forward, or a callable that takes the
-                forward's arguments and returns the pictures out of them.
+            module: The detector, or the part of it that gets pictures and target first.
+            images: Name of the argument of the module's forward, or a callable that gets the
+                forward's arguments and returns the pictures among them.
             target: Likewise; None for no target. Where it finds None, nothing is attacked.
             normalized: As in `augment`.
             pickled: True pickles and copies the hook together with the module. By default copies
                 and pickles of the module come without it.
 
         Returns:
-            A handle, whose `remove()` ends it.
+            A handle, whose `remove()` ends this.
 
         Raises:
             TypeError, ValueError: If the module is attached already, or its forward has no argument
@@ -208,7 +208,7 @@ class SampleAdaptiveAdversary(InBatch, PaperCall):
         return self.running_means.health(more, constant_beta=constant)
 
     def __reduce_ex__(self, protocol: Any) -> Any:  # noqa: ANN401 # pickle's
-        """A spawned process gets weights of its own."""
+        """A spawned process gets its own copy of the weights."""
         return reduced(self, lambda: super(SampleAdaptiveAdversary, self).__reduce_ex__(protocol))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -106,11 +106,10 @@ class View:
                 made = make() if name == "regions" else RandomAppearance(clamp=False)
                 object.__setattr__(self, name, made)
             elif value is not None and not callable(value):
-                fix = f" For three regions use `{make.__name__}({value})`." if _count(value) else ""
-                msg = (
-                    f"`{name}` must be 'random', a callable or None, but got {value!r}."
-                    f"{fix or ' Leave it out for the default.'}"
-                )
+                fix = "Leave it out for the default."
+                if name == "regions" and _count(value):
+                    fix = f"For {value} regions use `RandomRegions({value})`."
+                msg = f"`{name}` must be 'random', a callable or None, but got {value!r}. {fix}"
                 raise TypeError(msg)
         if self.transform is not None and not callable(self.transform):
             msg = (

@@ -21,7 +21,7 @@ class PixelSpec:
     the similarity of Eq. 9 and the strength of a perturbation mean something, and converts.
 
     Attributes:
-        mean: One value a channel, or one for all; none for the identity.
+        mean: One value per channel, or one for all; none for the identity.
         std: Likewise.
     """
 
@@ -51,11 +51,11 @@ class PixelSpec:
     def from_255(cls, mean: Sequence[float] = (), std: Sequence[float] = ()) -> "PixelSpec":
         """For a detector whose input comes from values of 0 to 255.
 
-        `detector input = (255 picture - mean) / std`, per channel, in the order in which the
-        pictures have them: RGB, BGR or any other.
+        `detector input = (255 picture - mean) / std`, per channel, in the order of the
+        pictures' channels: RGB, BGR or any other.
 
         Args:
-            mean: One value a channel, in 0 to 255; none for 0.
+            mean: One value per channel, in 0 to 255; none for 0.
             std: Likewise; none for 1.
         """
         count = max(len(mean), len(std), 1)

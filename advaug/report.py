@@ -249,8 +249,8 @@ class RunningMeans(nn.Module):
         .87, perturbation RMS of .04 to .07.
 
         Args:
-            more: Findings of the caller's own, which come first.
-            constant_beta: Whether β is a number by choice, and so says nothing of the attack.
+            more: The caller's own findings, which come first.
+            constant_beta: Whether β is a chosen number, which says nothing about the attack.
         """
         steps = int(self.steps)
         means = dict(zip(REPORT_NAMES, self.values.tolist(), strict=True))

@@ -300,7 +300,9 @@ def scheme_from_names(
         return COCO_17
     lowered = [name.lower() for name in names]
     if len(set(lowered)) < len(lowered):
-        msg = f"`names` must differ from each other, but got {list(names)}. Rename the repeated."
+        msg = (
+            f"`names` must differ from each other, but got {list(names)}. Rename the repeated ones."
+        )
         raise ValueError(msg)
     found = _pairs_by_name(names) if pairs is None else _pairs_given(names, pairs)
     if pairs is None and not found and len(names) > 1:
@@ -326,7 +328,7 @@ def _pairs_given(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list
     if unknown or len(set(flat)) < len(flat):
         msg = (
             f"`pairs` must hold each of the `names` at most once, but got {list(pairs)} for "
-            f"{list(names)}. Correct {unknown or 'the repeated'}."
+            f"{list(names)}. Correct {unknown or 'the repeated ones'}."
         )
         raise ValueError(msg)
     return [(names.index(left), names.index(right)) for left, right in pairs]

@@ -37,8 +37,8 @@ class LandmarkTask(Protocol):
 def structure_of(task: LandmarkTask, target: Any, size: tuple[int, int]) -> Tensor:  # noqa: ANN401 # the task's
     """S of [SAAT]: the maximum over the landmarks' heatmaps, `(B, 1, height, width)`.
 
-    Of our own tasks never all heatmaps at the size of the pictures are held at once. What the
-    target of another task is, only that task knows.
+    For our own tasks it never holds all heatmaps in the pictures' size at once. The target of
+    another task cannot be split, since only that task knows what it means.
     """
     parts = [target]
     if type(task) in (HeatmapTask, CoordinateTask):
@@ -50,7 +50,7 @@ def structure_of(task: LandmarkTask, target: Any, size: tuple[int, int]) -> Tens
 
 
 def _parts_of(target: Any) -> list[Any]:  # noqa: ANN401 # tensor or pair
-    """The target of a few landmarks at a time; an unfit one whole, for the task to refuse."""
+    """The target of a few landmarks at a time; an invalid one whole, which the task refuses."""
     values, visible = split_target(target)
     if values.ndim < 3 or (visible is not None and visible.shape != values.shape[:2]):
         return [target]
@@ -197,14 +197,14 @@ class CoordinateTask:
         distance = (landmarks[:, first] - landmarks[:, second]).norm(dim=-1).clamp(min=1.0)
         if visible is None:
             return distance
-        # Where the pair cannot be measured the box must do.
+        # Where the pair cannot be measured, use the box.
         both = visible[:, first].to(torch.bool) & visible[:, second].to(torch.bool)
         return torch.where(both, distance, box)
 
 
 @torch.no_grad()
 def _check_unit(landmarks: Tensor, visible: Tensor | None, size: tuple[int, int]) -> bool:
-    """Raise where all landmarks are in [0, 1] or [-1, 1]; False where there are none to tell by.
+    """Raise where all landmarks are in [0, 1] or [-1, 1]; False where too few are visible to tell.
 
     Reads values back from the device: one synchronisation, for the first batch only.
     """
@@ -262,7 +262,7 @@ def split_target(target: Any) -> tuple[Tensor, Tensor | None]:  # noqa: ANN401 #
             return values, visible
     msg = (
         "`target` must be a tensor or a pair (tensor, visible), but got "
-        f"{describe(target)}. Write a task of your own for other targets."
+        f"{describe(target)}. Write your own task for other targets."
     )
     raise TypeError(msg)
 

@@ -219,5 +219,5 @@ def test_an_overflown_backward_of_the_caller_does_not_poison_the_second_set():
 
 
 def test_an_unknown_policy_is_refused_with_the_choices():
-    with pytest.raises(ValueError, match=r"`batch_norm` must be one of \('isolated', .*'frozen'"):
+    with pytest.raises(ValueError, match=r"`batch_norm` must be one of isolated, .*'frozen'"):
         tiny_adversary(batch_norm="frozen")

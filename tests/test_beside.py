@@ -129,7 +129,7 @@ def test_health_speaks_where_one_of_the_two_losses_hardly_counts(loss_weight, wo
     net, adversary = grouped(), tiny_adversary(mode="shared", loss_weight=loss_weight, beta=0.5)
     for _ in range(HORIZON):
         one_call(adversary, net)
-    said = [text for text in adversary.beside.findings() if "stands beside" in text]
+    said = [text for text in adversary.beside.findings() if "is added to" in text]
     assert len(said) == (words is not None)
     assert all(words in text and text in adversary.health().messages for text in said)
 

@@ -248,32 +248,35 @@ from lab.study.pool import Pool
 if __name__ == "__main__":
     settings = Settings(root=Path(sys.argv[1]), output=Path(), **PLANS["tiny"], choose_people=2)
     pool = Pool(settings, 1, print)
+    pool.ask({pool.workers[0]: ("_wait", ())}, time.time() + 100)  # it has read its pictures
     pool.workers[0].tell("rehearse", time.time() + 500, 1.0)  # it sleeps until then
     print(pool.workers[0].process.pid, flush=True)
     time.sleep(600)
 """
 
 
-def test_processes_end_with_a_study_that_is_killed(root, tmp_path):
+def test_processes_end_with_a_study_that_is_killed_and_leave_nothing_behind(root, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(ORPHANS)
     paths = os.pathsep.join(sys.path)
     study = subprocess.Popen(
         [sys.executable, str(script), str(root)],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": paths},
         cwd=tmp_path,
     )
     assert study.stdout is not None
-    with study, study.stdout:
+    with study:
         worker = int(study.stdout.readline())
         study.kill()
+        _, said = study.communicate(timeout=100)  # until the processes that it started end
     end = time.time() + 60
     while alive(worker) and time.time() < end:
         time.sleep(0.1)
     assert not alive(worker)
+    assert "leaked" not in said
 
 
 def alive(process):

@@ -1,4 +1,4 @@
-"""Every check of what callers pass that more than one file makes, and the words of its error.
+"""Checks of arguments that more than one file makes, and their error messages.
 
 A check that belongs to one option lives with that option.
 """
@@ -92,17 +92,11 @@ def check_choice(name: str, value: object, choices: Iterable[object], more: str 
 
 
 def check_not_negative(**options: object) -> None:
-    """Raise on a number that is negative or NaN, and on anything else but modules, words, None."""
+    """Raise on a number that is negative or NaN; anything else passes."""
     for name, value in options.items():
         if isinstance(value, int | float) and not value >= 0:
             msg = f"`{name}` must not be negative, but got {value}. Choose 0 or a larger number."
             raise ValueError(msg)
-        if name == "reconstruction_weight" and isinstance(value, str):
-            msg = (
-                f"`{name}` must be a number or a ReconstructionController, but got {value!r}. "
-                "Leave it out for the default controller."
-            )
-            raise TypeError(msg)
 
 
 def check_at_least_one(**counts: int) -> None:
@@ -264,7 +258,7 @@ def _tensors(value: Any) -> list[Tensor]:  # noqa: ANN401 # any nesting
 def check_values(
     images: Tensor, structure: Tensor, threshold: float, *, normalised: bool = False
 ) -> None:
-    """Raise where pictures are not in `[0, 1]` or no landmark is to be seen.
+    """Raise if pictures are not in `[0, 1]` or no landmark is visible.
 
     Reads the values back from the device: one synchronisation.
 

@@ -35,7 +35,7 @@ def rank() -> int:
 
 
 def apart(seed: int) -> int:
-    """A seed for this process from one that all processes share; the same one in the first."""
+    """A seed for this process from one that all processes share; the first keeps it."""
     return (seed + rank() * RANK_STRIDE) % 2**63
 
 
@@ -60,7 +60,7 @@ def broadcast(module: nn.Module) -> None:
 def average_held(
     tensors: Sequence[Tensor | None], like: Sequence[Tensor]
 ) -> Sequence[Tensor | None]:
-    """Mean of each tensor over the processes, where a process may not hold it: that counts as 0.
+    """Mean of each tensor over the processes; one that a process does not hold counts as 0.
 
     Args:
         tensors: Those of this process.

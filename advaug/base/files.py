@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all, and files that are safe to open."""
+"""Files that are written completely or not at all, and files that are safe to open."""
 
 import errno
 import os
@@ -33,8 +33,9 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def whole_file(path: Path) -> Iterator[Path]:
     """A file to write in place of `path`, which takes its name only when all is written.
 
-    Beside it, since a rename is atomic within a folder only. An older file stays until then, and
-    if the writing fails nothing else does. Its name ends in `.tmp`: name the format when you write.
+    It lies in the same folder, since a rename is atomic only within one. An older file stays until
+    then; if writing fails, only that one is left. The name ends in `.tmp`, so an encoder has to be
+    told the format.
 
     Raises:
         OSError: Where the disk is full, with what to do about it.
@@ -86,7 +87,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 def locked_folder(folder: Path) -> Iterator[None]:
     """Make a folder and keep every other process of the library from writing to it.
 
-    The operating system lets go of the lock when the process ends, however that happens.
+    The operating system releases the lock when the process ends, however that happens.
 
     Raises:
         DatasetError: If another process holds the lock.
@@ -109,7 +110,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
 
 
 def check_uncompressed(path: str | os.PathLike[str]) -> None:
-    """Raise where PyTorch would unfold a file: a few kilobytes may become gigabytes.
+    """Raise if PyTorch would decompress a file: a few kilobytes may become gigabytes.
 
     `torch.save` compresses nothing.
 
@@ -121,7 +122,7 @@ def check_uncompressed(path: str | os.PathLike[str]) -> None:
     try:
         with zipfile.ZipFile(path) as parts:
             kinds = {part.compress_type for part in parts.infolist()}
-    except zipfile.BadZipFile:  # which PyTorch will say
+    except zipfile.BadZipFile:  # PyTorch reports it
         return
     if kinds - {zipfile.ZIP_STORED}:
         msg = "its parts are compressed. Write it with `torch.save`, which compresses nothing."
@@ -145,7 +146,7 @@ _BINARY = getattr(os, "O_BINARY", 0)  # of Windows
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Say what to do where a disk is full; once, however many of these are around."""
+    """Say what to do if the disk is full; only once, even where these are nested."""
     try:
         yield
     except OSError as error:
@@ -156,7 +157,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _lock(folder: Path) -> Callable[[], None] | None:
-    """Lock a folder; give what lets go of it, or None where another process holds it."""
+    """Lock a folder, and return what unlocks it; None if another process holds it."""
     try:
         import fcntl
 
@@ -187,6 +188,6 @@ def _lock_file(path: Path) -> Callable[[], None] | None:
 
 
 def _flush(path: Path) -> None:
-    """Bring a file's bytes to the disk, where a full one may say so only now."""
+    """Flush a file to the disk, which may report only now that it is full."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())

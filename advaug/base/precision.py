@@ -56,8 +56,8 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
         device = tensors[0].device.type if tensors else "cpu"
         wide_args = [widen(a) if isinstance(a, Tensor) else a for a in args]
         wide_kwargs = {k: widen(a) if isinstance(a, Tensor) else a for k, a in kwargs.items()}
-        # Some devices, such as "meta", have no autocast to leave. torch 2.9 cannot compile the
-        # question.
+        # Some devices, such as "meta", have no autocast to leave. torch 2.9 cannot compile
+        # this check.
         known = torch.compiler.is_compiling() or torch.amp.is_autocast_available(device)
         with torch.autocast(device, enabled=False) if known else nullcontext():
             return function(*wide_args, **wide_kwargs)  # type: ignore[reportCallIssue] # same signature, wider dtypes

@@ -32,7 +32,7 @@ def vector(numbers: Sequence[float], like: Tensor) -> Tensor:
 
 
 def copied(value: Any) -> Any:  # noqa: ANN401 # any task's target
-    """A target whose tensors are copies, for whoever may write to it."""
+    """A target whose tensors are copies, for code that may write to them."""
     if isinstance(value, Tensor):
         return value.clone()
     if isinstance(value, dict):

@@ -23,7 +23,7 @@ def current_folder_first() -> Iterator[None]:
 
 @current_folder_first()
 def load_object(place: str, argument: str, kind: type[Any] | None = None) -> Any:  # noqa: ANN401 # a user's
-    """Load what stands at `package.module:name`, and call it if it is a function.
+    """Load the object `package.module:name`, and call it if it is a function.
 
     Modules are looked for in the current folder first.
 

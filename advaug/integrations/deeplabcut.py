@@ -1,4 +1,4 @@
-"""SAAT in DeepLabCut 3. Needs deeplabcut, in an environment of its own."""
+"""SAAT in DeepLabCut 3. Needs deeplabcut, in a separate environment."""
 
 # pyright: reportMissingImports=false
 

@@ -1,4 +1,4 @@
-"""SAAT in lightning-pose's own models. Needs lightning-pose, in an environment of its own."""
+"""SAAT in lightning-pose's own models. Needs lightning-pose, in a separate environment."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ class LightningPoseAdversaryCallback(AdversaryCallback):
             raise ValueError(msg)
         if images.ndim == 5 and "num_views" not in batch:
             return {**batch, "images": self._in_context(images, keypoints)}
-        frames = images.flatten(0, -4)  # each view is a picture of its own
+        frames = images.flatten(0, -4)  # each view is a separate picture
         changed = self.adversary.augment(frames, _landmarks(keypoints, len(frames)))
         return {**batch, "images": changed.view_as(images)}
 

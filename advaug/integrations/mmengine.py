@@ -1,4 +1,4 @@
-"""SAAT in a Runner of mmengine, such as mmpose's. Needs mmengine, in an environment of its own."""
+"""SAAT in a Runner of mmengine, such as mmpose's. Needs mmengine, in a separate environment."""
 
 # pyright: reportMissingImports=false
 

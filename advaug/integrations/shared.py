@@ -23,7 +23,7 @@ def save_with(optimizer: Optimizer, adversary: SampleAdaptiveAdversary) -> None:
     A trainer that saves and loads its optimizer then saves and loads the adversary, whatever its
     checkpoints look like, and the model's weights stay free of it. Without this call, optimizers
     load such a state and ignore the adversary's part. With a state that has none, the attacker
-    starts anew.
+    starts with new weights.
 
     Move the adversary to its device first. What gathers an optimizer's state by itself, such as
     `torch.distributed.checkpoint.state_dict`, leaves the part out: save the adversary there.

@@ -1,4 +1,4 @@
-"""SAAT in sleap-nn's own Lightning modules. Needs sleap-nn, in an environment of its own."""
+"""SAAT in sleap-nn's own Lightning modules. Needs sleap-nn, in a separate environment."""
 
 from collections.abc import Mapping
 from typing import Any

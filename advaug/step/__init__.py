@@ -1,1 +1,1 @@
-"""One step's learning: losses and gradients, optimizer steps, and the loan of the detector."""
+"""One step: draw a scene, judge it, learn from it, and the loan of the detector."""

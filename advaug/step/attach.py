@@ -1,4 +1,4 @@
-"""Augment the pictures on their way into a module: a hook for loops that cannot be touched."""
+"""Augment the pictures on their way into a module: a hook for loops that cannot be changed."""
 
 import copy
 import dataclasses
@@ -29,7 +29,7 @@ class Attachment:
 
     Attributes:
         calls: How many training batches it has handed to `augment`.
-        passed: How many it let pass as they were, because they had no target.
+        passed: How many it left unchanged, because they had no target.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Attachment:
         return super().__reduce_ex__(protocol)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the signature, whose defaults may not be possible to pickle."""
+        """Without the signature, which may hold defaults that cannot be pickled."""
         return {**self.__dict__, "_signature": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -175,7 +175,7 @@ class _Nothing:
                 module._forward_pre_hooks_with_kwargs.pop(number, None)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A callable of the standard library that does nothing: files open without this one."""
+        """A callable of Python's that does nothing, so that files open without this library."""
         return functools.partial, (sys.audit, "advaug.detached")
 
 
@@ -271,8 +271,9 @@ def _check_free(module: nn.Module) -> None:
             if isinstance(hook, Attachment) and hook._active:
                 inside = "" if each is module else f" inside {type(module).__name__}"
                 msg = (
-                    f"`module` must have one adversary, but {type(each).__name__} has one already"
-                    f"{inside}. Call `remove()` on its handle first."
+                    "`module` must have at most one adversary, but "
+                    f"{type(each).__name__}{inside} has one already. Call `remove()` on its handle "
+                    "first."
                 )
                 raise ValueError(msg)
 

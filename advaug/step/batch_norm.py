@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
+from advaug.base.checks import check_choice
 from advaug.base.distributed import average
 from advaug.step.delivery import deliver_after
 from advaug.step.loan import Detector, as_borrowed, batch_norms, borrowed, sharded
@@ -31,12 +32,12 @@ class BatchNorms(nn.Module):
     - `"shared"`: the literal paper; batch statistics, and the running ones move.
     - `"split"`: a second set of BatchNorm parameters and statistics, as in AdvProp (Xie et al.,
       CVPR 2020). The set lives here and is optimised here, with the gradients of the caller's
-      backward, at the beginning of the next step. They are those of the loss as it was given: the
-      factors of the caller's loss scale and weight are taken out. What the detector has frozen
+      backward, at the beginning of the next step. These are the gradients of the loss as it was
+      returned: the caller's loss scale and weight are divided out. What is frozen in the detector
       stays frozen.
 
-    They apply to `torch.nn.BatchNorm*d` and `SyncBatchNorm`, scripted ones included. Batch
-    statistics of another make are lent like any buffer, and so do not move unless shared.
+    They apply to `torch.nn.BatchNorm*d` and `SyncBatchNorm`, scripted ones included. The batch
+    statistics of other layers are treated like any buffer: they move only under `"shared"`.
 
     Args:
         policy: One of the four.
@@ -54,24 +55,19 @@ class BatchNorms(nn.Module):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
     ) -> None:
         super().__init__()
-        if policy not in BATCH_NORM_POLICIES:
-            msg = (
-                f"`batch_norm` must be one of {BATCH_NORM_POLICIES}, but got {policy!r}. Leave it "
-                "out for the default, 'isolated'."
-            )
-            raise ValueError(msg)
+        check_choice("batch_norm", policy, BATCH_NORM_POLICIES)
         self.policy: BatchNormPolicy = policy
         self._make_optimizer = optimizer
         self._optimizer: Optimizer | None = None
         self._taken = TakenAtOnce()
-        self._arrived: Tensor | None = None  # sum of the factors that the losses came back with
+        self._arrived: Tensor | None = None  # sum of the gradients that arrived at the losses
         self.second = nn.ModuleList()
         self.register_buffer("_anchor", torch.empty(0), persistent=False)  # knows the device
         self.register_load_state_dict_pre_hook(_create_from_checkpoint)
 
     @contextlib.contextmanager
     def feedback(self, detector: Detector, *, keep_new: bool = True) -> Iterator[None]:
-        """Run the detector to teach the attacker: nothing of anybody's moves.
+        """Run the detector to teach the attacker; no statistic and no parameter changes.
 
         Args:
             detector: As for `advaug.step.loan.as_borrowed`.
@@ -114,7 +110,7 @@ class BatchNorms(nn.Module):
                 loss, loan.stand_ins, lambda: ddp is None or bool(ddp.require_backward_grad_sync)
             )
         if self.policy == "split":
-            loss.register_hook(self._take_down)
+            loss.register_hook(self._note_factor)
         return loss
 
     def _reached(
@@ -128,8 +124,8 @@ class BatchNorms(nn.Module):
         found = {id(each): twins.get(id(each), each) for each in own if each is not None}
         return [*found.values(), *self.second.parameters()]
 
-    def _take_down(self, factor: Tensor) -> None:
-        """Note the factor that a loss comes back with."""
+    def _note_factor(self, factor: Tensor) -> None:
+        """Add the gradient that arrives at a loss: the caller's loss scale times its weight."""
         factor = factor.detach().clone()
         self._arrived = factor if self._arrived is None else self._arrived + factor
 
@@ -142,7 +138,7 @@ class BatchNorms(nn.Module):
         keep_second: bool,
         stand_in: bool = False,
     ) -> Iterator[None]:
-        """Apply the policy; say which running statistics, the detector's or ours, may move."""
+        """Lend under the policy; `keep_own` and `keep_second` let running statistics move."""
         new = len(self.second) == 0
         try:
             with borrowed(detector, keep_buffers=keep_own, stand_in=stand_in) as modules:
@@ -176,7 +172,7 @@ class BatchNorms(nn.Module):
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 if factor is not None:
                     gradient = gradient / factor
-                # The caller may skip a step that overflowed, or count the loss zero times.
+                # The caller may skip a step that overflowed, or multiply the loss by zero.
                 parameter.grad = gradient.nan_to_num(0.0, 0.0, 0.0)
             self._optimizer.step()
             self._optimizer.zero_grad(set_to_none=True)
@@ -187,7 +183,7 @@ class BatchNorms(nn.Module):
         if len(self.second) != len(norms):
             msg = (
                 f"`batch_norm='split'` holds a second set for {len(self.second)} BatchNorms, but "
-                f"the detector has {len(norms)}. Use one adversary a detector."
+                f"the detector has {len(norms)}. Use one adversary per detector."
             )
             raise ValueError(msg)
         for norm, twin in zip(norms, self.second, strict=True):
@@ -199,7 +195,7 @@ class BatchNorms(nn.Module):
 
     @torch.no_grad()
     def _keep(self, norms: list[_BatchNorm]) -> None:
-        """Take over the second set's statistics, but none that a broken batch has made."""
+        """Keep the second set's new statistics, except those that are not finite."""
         for norm, twin in zip(norms, self.second, strict=True):
             for name, buffer in twin.named_buffers():
                 moved = norm._buffers[name]
@@ -221,7 +217,7 @@ class BatchNorms(nn.Module):
         self._optimizer = self._make_optimizer(parameters) if parameters else None
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The loss scale; of a second set its optimizer, and the gradients of its next step."""
+        """The loss scale and, for a second set, its optimizer and its next step's gradients."""
         scale = {"scale": self._taken.state_dict()}
         if self._optimizer is None:
             return scale
@@ -234,7 +230,7 @@ class BatchNorms(nn.Module):
         }
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Take up loss scale and second set where the state was taken."""
+        """Restore the loss scale and the second set."""
         if "scale" in state:
             self._taken.load_state_dict(state["scale"])
         if self._optimizer is None or "optimizer" not in state:
@@ -263,8 +259,8 @@ def _create_from_checkpoint(
 def _check_whole(modules: list[nn.Module]) -> None:
     if sharded(modules):
         msg = (
-            "`batch_norm='split'` needs a detector whose parameters are whole, but FSDP2 "
-            "(`fully_shard`) has cut them up. Use `batch_norm='isolated'`, the default."
+            "`batch_norm='split'` needs a detector with whole parameters, but FSDP2 "
+            "(`fully_shard`) has sharded them. Use `batch_norm='isolated'`, the default."
         )
         raise ValueError(msg)
 

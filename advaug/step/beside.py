@@ -1,4 +1,4 @@
-"""A scale for the paper's loss that looks after itself, measured beside the caller's own loss."""
+"""Scale the paper's loss automatically, by comparison with the caller's own loss."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -16,8 +16,8 @@ from advaug.step.randomness import private_randomness
 __all__ = ["Beside", "relaxation_findings"]
 
 EVERY = 50  # calls from one pass of measuring to the next
-MEASURES = 10  # that the running ratio looks back
-HORIZON = 100  # calls that the running share looks back
+MEASURES = 10  # passes that the running ratio covers
+HORIZON = 100  # calls that the running share covers
 LEAST_SHARE, LARGEST_SHARE = 0.05, 5.0  # of the defence, relative to the caller's loss
 LEAST_RELAXATION, LARGEST_RELAXATION = 1e-3, 10.0  # relative to the running error
 Measured = tuple[Tensor, Tensor]
@@ -47,12 +47,12 @@ class Beside(nn.Module):
     def measure(
         self, beside: Tensor, loan: Loan, images: Tensor, error_of: Callable[[Any], Tensor]
     ) -> Measured | None:
-        """The caller's loss and the task's error, if they are due. No state moves.
+        """The caller's loss and the task's error, if a pass is due. No state changes.
 
         Args:
             beside: The caller's loss on these pictures, a scalar.
             loan: The detector.
-            images: Clean pictures, as the detector takes them, `(B, C, H, W)`.
+            images: Clean pictures, as the detector expects them, `(B, C, H, W)`.
             error_of: From the detector's output to the task's error, `(B,)`.
 
         Raises:
@@ -77,7 +77,7 @@ class Beside(nn.Module):
 
     @torch.no_grad()
     def scaled(self, defence: Tensor, beside: Tensor, measured: Measured | None) -> Tensor:
-        """The defence's loss in the caller's scale; takes in what was measured."""
+        """The defence's loss in the caller's scale, after adding a measurement to the means."""
         if measured is not None:
             latest = torch.stack(measured).to(self.means)
             usable = (latest.isfinite() & (latest > 0)).all()
@@ -101,17 +101,17 @@ class Beside(nn.Module):
             return []
         way = "Raise" if share < LEAST_SHARE else "Lower"
         return [
-            f"The adversary's loss is {share:.3g} times the loss that it stands beside: one of the "
+            f"The adversary's loss is {share:.3g} times the loss that it is added to: one of the "
             f"two hardly counts. {way} `loss_weight`, and pass as `beside` the loss of the same "
             "pictures."
         ]
 
     def get_extra_state(self) -> dict[str, Any]:
-        """How many calls there were, beside the buffers."""
+        """The number of calls, which is no buffer."""
         return {"calls": self._calls}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Take up where the state was taken."""
+        """Restore a state of `get_extra_state`."""
         self._calls = state["calls"]
 
 

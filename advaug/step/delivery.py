@@ -1,10 +1,10 @@
 """Gradients of the defence under DistributedDataParallel: averaged here, added at the end.
 
-DDP averages what its own forward has announced. The adversary's pass is not announced: in a
-backward of its own DDP would leave its gradients alone, and the processes would drift apart; and
-with `find_unused_parameters=True` a parameter that only this pass uses would be announced twice. So
-stand-ins take the place of the parameters in that pass, DDP's hooks see nothing of it, and when the
-caller's backward is over, and with it DDP's average, ours is added.
+DDP averages gradients for which its own forward has prepared it. The adversary's pass bypasses that
+forward. In a separate backward, DDP would not average its gradients, and the processes would drift
+apart. With `find_unused_parameters=True`, a parameter that only this pass uses would be marked as
+ready twice. So stand-ins replace the parameters in that pass, where DDP's hooks do not see them.
+When the caller's backward is over, and DDP has averaged, the average of ours is added.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ def deliver_after(
 
     def at_the_end(_: Tensor) -> None:
         engine = Variable._execution_engine
-        # Callbacks run in their order, DDP's own among them: ours queues itself behind it.
+        # Callbacks run in order, and DDP's is one of them: ours queues itself again, behind it.
         engine.queue_callback(lambda: engine.queue_callback(add))
 
     loss.register_hook(at_the_end)

@@ -17,20 +17,20 @@ __all__ = ["Home", "reduced"]
 class Home:
     """The process that an adversary belongs to.
 
-    What a child process learns never returns to its parent, and the adversary there stays as it
-    was, without a word. The processes of a distributed run are another matter: each of them holds
-    the whole adversary, and they learn together. So does a child that opened, built or copied the
-    adversary itself.
+    What a child process learns never returns to its parent, whose adversary would stay as it was
+    without any error. The processes of a distributed run are different: each of them holds the
+    whole adversary, and they learn together. A child that built, loaded or copied the adversary
+    itself may learn, too.
 
     Args:
-        process: Number of the process; None for this one.
+        process: Id of the process; None for this one.
     """
 
     def __init__(self, process: int | None = None) -> None:
         self._process = os.getpid() if process is None else process
 
     def __reduce__(self) -> tuple[type["Home"], tuple[int, ...]]:
-        """A copy, or what is read from a file, is at home there; a spawned process is not."""
+        """A copy belongs to the process that copied or loaded it; a spawned one does not."""
         return Home, () if get_spawning_popen() is None else (self._process,)
 
     def check(self, call: str) -> None:
@@ -59,10 +59,10 @@ class Home:
 
 
 def reduced(owner: Any, plain: Callable[[], Any]) -> Any:  # noqa: ANN401 # pickle's
-    """How an adversary is pickled: with memory of its own for a spawned process.
+    """How an adversary is pickled: a spawned process gets its own copy of the weights.
 
-    PyTorch would have all spawned processes write to the weights of their parent, each in its own
-    steps, and cannot hand over tensors without elements.
+    PyTorch would share the parent's weights with all spawned processes, which would overwrite each
+    other's steps. It also cannot pass tensors without elements to a process.
 
     Args:
         owner: What has a `Home` as `_home`.
@@ -72,7 +72,7 @@ def reduced(owner: Any, plain: Callable[[], Any]) -> Any:  # noqa: ANN401 # pick
     if spawning is None:
         return plain()
     file = io.BytesIO()
-    set_spawning_popen(None)  # what follows is no message to a process
+    set_spawning_popen(None)  # or tensors would be shared
     try:
         torch.save(owner, file)
     finally:
@@ -81,6 +81,6 @@ def reduced(owner: Any, plain: Callable[[], Any]) -> Any:  # noqa: ANN401 # pick
 
 
 def _arrived(data: bytes, home: Home) -> Any:  # noqa: ANN401 # the owner
-    owner = torch.load(io.BytesIO(data), weights_only=False)  # out of the parent's own memory
+    owner = torch.load(io.BytesIO(data), weights_only=False)  # not the parent's memory
     owner._home = home
     return owner

@@ -133,7 +133,7 @@ class Learner(nn.Module):
 
     @contextlib.contextmanager
     def captured(self) -> Iterator[None]:
-        """Inside, a call is recorded and not run: it does not count."""
+        """Inside, a call is recorded and not run, so it is not counted."""
         calls, quota = self._calls, self.quota.state_dict()
         yield
         self._calls = calls
@@ -141,7 +141,7 @@ class Learner(nn.Module):
 
     @contextlib.contextmanager
     def replayed(self, device: torch.device) -> Iterator[None]:
-        """Inside, a recorded call runs: with random numbers of its own, and it counts."""
+        """Inside, a recorded call runs, with private random numbers, and is counted."""
         with private_randomness(self._generator, device):
             yield
         self._calls += 1

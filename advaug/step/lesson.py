@@ -116,7 +116,7 @@ class Lesson:
             return -directions(gradient)
         weighed = self._arrived != 0
         ratio = torch.where(weighed, self._wanted / self._arrived, 0.0)
-        # A loss that counts for nothing says nothing: the gradient is NaN, so the step is skipped.
+        # A loss with weight 0 tells nothing: the gradient is NaN, so the step is skipped.
         ratio = torch.where(weighed.any(), ratio, torch.nan)
         return gradient * ratio.view(-1, 1, 1, 1)
 
@@ -153,8 +153,8 @@ class _WeightedMean(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 # autograd's
         (scale,), (weights,) = grad_outputs, ctx.saved_tensors
-        # Never zero: a picture with β = 0 teaches the attacker all the same, and so does a loss
-        # that the caller counts zero times, as in a warm-up.
+        # Never zero: even a picture with β = 0 teaches the attacker, and so does a loss that the
+        # caller multiplies by zero, as in a warm-up.
         wanted = torch.where(scale == 0, ctx.least, scale * weights.clamp(min=ctx.least))
         gradient = wanted / len(weights)
         ctx.lesson.weigh(gradient)

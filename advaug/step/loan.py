@@ -1,9 +1,9 @@
 """Borrow a detector and give it back exactly as it was, also after an exception.
 
-A detector is told, never searched for: a module, and how it is called. Nothing is written to and
-restored: buffers are replaced by copies for the time of the loan, so that a graph which the caller
-built earlier still finds the tensors that it saved. `requires_grad` is never toggled and `.grad`
-never touched; gradients come from `torch.autograd.grad`.
+The caller says what the detector is: a module, and how it is called. Buffers are not overwritten
+and restored. Copies replace them during the loan, so that a graph that the caller built earlier
+still finds the tensors that it saved. `requires_grad` is never toggled and `.grad` never touched;
+gradients come from `torch.autograd.grad`.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ __all__ = [
 
 Detector = Callable[..., Any]
 Forward = Callable[[Any, Tensor], Any]
-# What has been said once: the callables, or the kinds of those that cannot be referred to weakly.
+# What has been warned of: callables, or the types of those that allow no weak reference.
 _WARNED: "weakref.WeakSet[Any]" = weakref.WeakSet()
 _BATCH_NORMS = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm")
 INFERENCE = (
@@ -51,7 +51,7 @@ class Loan:
     """A detector and how it is called.
 
     Attributes:
-        module: The network, out of its DistributedDataParallel; None for a black box.
+        module: The network, without its DistributedDataParallel; None for a black box.
         ddp: The DistributedDataParallel around it, if there is one.
         stand_ins: Under DDP, pairs of a parameter and what stood in for it in the last defence.
     """
@@ -73,7 +73,7 @@ class Loan:
         return [] if self.module is None else list(self.module.modules())
 
     def __call__(self, pictures: Tensor) -> Any:  # noqa: ANN401 # the detector's
-        """Output for the pictures, which a detector that works in place cannot spoil."""
+        """The output for a copy of the pictures, since a detector may work in place."""
         try:
             if self.module is None:
                 return self._call(pictures.clone())
@@ -85,15 +85,14 @@ class Loan:
 
 
 def as_borrowed(detector: Detector, forward: Forward | None = None) -> Loan:
-    """The one place that says what a detector is.
+    """The loan of anything that can be passed as a detector.
 
     Args:
         detector: A module: plain, compiled, scripted, exported, sharded by FSDP2, or in a
-            DistributedDataParallel, whose own forward is passed by, since it would broadcast
+            DistributedDataParallel, whose own forward is bypassed, since it would broadcast
             buffers. Or a bound method of a module, or a `functools.partial` of a module or of a
-            function of one module. Any other callable is a black box: it is run in a mode that is
-            exact for everything, and nothing is promised about its statistics, which a warning
-            says once.
+            function of one module. Any other callable is a black box: it runs in a mode that is
+            exact for any detector, but its statistics may move, and a warning says so once.
         forward: How a module is called: from the module and the pictures to its output.
 
     Raises:
@@ -141,7 +140,7 @@ def _unwrapped(module: nn.Module) -> tuple[nn.Module, DistributedDataParallel | 
 
 
 def _owner(detector: Detector) -> nn.Module | None:
-    """The module whose bound method or partial this is; None if that cannot be said."""
+    """The module whose bound method or partial this is; None if it is not known."""
     if inspect.ismethod(detector):
         return detector.__self__ if isinstance(detector.__self__, nn.Module) else None
     if not isinstance(detector, functools.partial):
@@ -165,9 +164,10 @@ def _warn_once(detector: Detector) -> None:
         return
     _WARNED.add(known)
     msg = (
-        f"the detector is {describe(detector)}, of which nothing is known: it runs in a mode that "
-        "is exact for everything, and what it holds, such as BatchNorm's running statistics, may "
-        "move. Pass the network itself, and how it is called as `forward=lambda net, x: ...`."
+        f"the detector is {describe(detector)}, about which nothing is known: it runs in a mode "
+        "that is exact for any detector, and its state, such as BatchNorm's running statistics, "
+        "may change. Pass the network itself, and how it is called as "
+        "`forward=lambda net, x: ...`."
     )
     warnings.warn(msg, UserWarning, stacklevel=4)
 
@@ -184,7 +184,7 @@ def _is_batch_norm(module: nn.Module) -> bool:
 
 
 def sharded(modules: list[nn.Module]) -> bool:
-    """Whether FSDP2 (`fully_shard`) holds the parameters; who never loads it need not."""
+    """Whether FSDP2 (`fully_shard`) holds the parameters; does not import FSDP2."""
     fsdp = sys.modules.get("torch.distributed.fsdp")
     return fsdp is not None and any(isinstance(module, fsdp.FSDPModule) for module in modules)
 
@@ -197,8 +197,8 @@ def borrowed(
 
     Args:
         detector: As for `as_borrowed`.
-        keep_buffers: True gives it what was written to its buffers, so that BatchNorm's running
-            statistics move as in any training step; not after an exception.
+        keep_buffers: True keeps what was written to its buffers, so that BatchNorm's running
+            statistics move as in any training step; but not after an exception.
         stand_in: Under DDP, let other leaves stand in for the parameters, so that a backward does
             not meet DDP's hooks; see `advaug.step.delivery`.
 
@@ -231,7 +231,7 @@ def borrowed(
 
 
 def _put_back(modules: list[nn.Module], held: list[dict[str, Any]], kind: str) -> None:
-    """Restore the very objects, one by one: a scripted module's dicts cannot do more."""
+    """Restore the same objects, one by one: a scripted module's dicts allow nothing else."""
     for module, own in zip(modules, held, strict=True):
         current = getattr(module, kind)
         for name, tensor in own.items():
@@ -244,7 +244,7 @@ def _put_back(modules: list[nn.Module], held: list[dict[str, Any]], kind: str) -
 def _stand_ins(
     modules: list[nn.Module], parameters: list[dict[str, nn.Parameter | None]]
 ) -> list[tuple[nn.Parameter, nn.Parameter]]:
-    """Put a leaf with the same memory in the place of each parameter; one for one that is shared.
+    """Replace each parameter by a leaf with the same memory; a shared one gets only one.
 
     Returns:
         Pairs of a parameter and its stand-in.
@@ -272,12 +272,12 @@ def _hand_over(
     buffers: list[dict[str, Tensor | None]],
     copies: dict[int, Tensor],
 ) -> None:
-    """Write to the own buffers what the loan has written to their copies."""
+    """Copy to the detector's buffers what was written to their copies during the loan."""
     for module, own in zip(modules, buffers, strict=True):
         for name, buffer in own.items():
             held = module._buffers[name]
             if held is None or buffer is None or held is not copies[id(buffer)]:
                 own[name] = held  # the module has put another tensor in its place
             else:
-                # As BatchNorm writes: a graph that has saved the buffer is not told.
+                # As BatchNorm writes: a graph that has saved the buffer does not notice.
                 buffer.data.copy_(held)

@@ -1,4 +1,4 @@
-"""Three ways to run one step, which differ in cost alone, and which of them is exact for whom.
+"""Three ways to run one step, which differ only in cost, and how to choose one that is exact.
 
 In forward passes F of the detector (a backward is one for the pictures and one for the weights);
 the clean loss costs 3 F more:
@@ -9,8 +9,8 @@ the clean loss costs 3 F more:
   reaches the output of another.
 
 Fused works because both losses see the detector through the same error e_i of each sample: the
-defence wants w_i ∂e_i/∂θ, the attacker -1/(e_i + λ)² ∂e_i/∂I_adv. So what the caller's backward
-brings to I_adv is the attacker's gradient up to one factor a sample.
+defence needs w_i ∂e_i/∂θ, the attacker -1/(e_i + λ)² ∂e_i/∂I_adv. So what the caller's backward
+brings to I_adv is the attacker's gradient up to one factor per sample.
 """
 
 from collections.abc import Callable
@@ -30,35 +30,35 @@ APART, IN_DOUBT, MIXED = 0, 1, 2  # samples; of several processes the worst coun
 
 
 def choose_mode(
-    wanted: Mode | Literal["auto"],
+    requested: Mode | Literal["auto"],
     loan: Loan,
     policy: BatchNormPolicy,
     *,
     transformed: bool,
     mixes: Callable[[], int],
 ) -> Mode:
-    """The cheapest mode that is exact, or the one that is wanted.
+    """The requested mode, or for `"auto"` the cheapest one that is exact.
 
     Args:
-        wanted: A mode, or `"auto"`.
+        requested: A mode, or `"auto"`.
         loan: The detector.
         policy: What BatchNorm does with adversarial pictures.
-        transformed: Whether the detector defends on other pictures than it is attacked on.
-        mixes: Runs the detector to see whether a sample depends on its neighbours, only where
-            nothing else decides: `APART`, `IN_DOUBT` or `MIXED`. Doubt is enough against fused,
-            unless it is wanted.
+        transformed: Whether the defence sees other pictures than the attack.
+        mixes: Runs the detector to see whether a sample depends on its neighbours: `APART`,
+            `IN_DOUBT` or `MIXED`. Called only if nothing else decides. In doubt, fused runs only
+            on request.
 
     Raises:
-        ValueError: If fused is wanted and not exact.
+        ValueError: If fused is requested and not exact.
     """
-    if wanted in ("alternating", "shared"):
-        return wanted
-    if wanted == "auto" and transformed:
+    if requested in ("alternating", "shared"):
+        return requested
+    if requested == "auto" and transformed:
         return "alternating"
-    obstacle = _obstacle(loan, policy, mixes, limit=APART if wanted == "auto" else IN_DOUBT)
+    obstacle = _obstacle(loan, policy, mixes, limit=APART if requested == "auto" else IN_DOUBT)
     if obstacle is None:
         return "fused"
-    if wanted == "auto":
+    if requested == "auto":
         return "shared"
     msg = (
         "`mode='fused'` needs a detector in which the samples of a batch do not mix, but "
@@ -73,7 +73,7 @@ def _obstacle(
     """Why mode fused is not exact, and what to do, for its error message."""
     if loan.module is None:
         return (
-            "nothing is known of one that is not an nn.Module. Pass the network itself, with "
+            "nothing is known about one that is not an nn.Module. Pass the network itself, with "
             "`forward=lambda net, x: ...`"
         )
     mixer = _mixer(loan.modules, policy)
@@ -84,8 +84,8 @@ def _obstacle(
         )
     if mixes() > limit:
         return (
-            "an output of this one changes with its neighbours in the batch. Use a "
-            "normalisation of each sample by itself, such as GroupNorm"
+            "an output of this one depends on its neighbours in the batch. Use a "
+            "normalisation of each sample separately, such as GroupNorm"
         )
     if recomputes(loan.module):
         return (

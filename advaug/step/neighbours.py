@@ -1,4 +1,4 @@
-"""Whether the samples of a batch reach each other's errors: tried, not guessed from class names."""
+"""Whether the samples of a batch affect each other's errors: tried, not guessed by class names."""
 
 import weakref
 from collections.abc import Callable
@@ -23,10 +23,10 @@ class Neighbours:
     """Try whether samples mix, detector by detector, and remember the answer.
 
     The errors of one half of the batch must have no gradient at all at the pictures of the other
-    half. That is one forward and one backward, on loan and with random numbers of its own: nothing
-    moves. What is closed at first, such as a gate that starts at zero, may open later, so it is
-    tried again in the 2nd, 4th, 8th ... call. A detector that has mixed once is never trusted again
-    in the same modes.
+    half. That takes one forward and one backward, on loan and with private random numbers: no state
+    changes. A path that is closed at first, such as a gate that starts at zero, may open later, so
+    the trial is repeated in the 2nd, 4th, 8th ... call. A detector that has mixed samples once is
+    never trusted again in the same modes.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Neighbours:
         )
 
     def __reduce__(self) -> tuple[type["Neighbours"], tuple[()]]:
-        """A copy begins anew: it may meet the detector in another process."""
+        """A copy starts empty: it may meet the detector in another process."""
         return Neighbours, ()
 
     def found(self, loan: Loan, norms: BatchNorms, images: Tensor, measure: Measure) -> int:
@@ -44,7 +44,7 @@ class Neighbours:
         Args:
             loan: Of a module.
             norms: Lends it under its policy.
-            images: A batch as the detector takes it, `(B, C, H, W)`.
+            images: A batch as the detector expects it, `(B, C, H, W)`.
             measure: From such pictures to the detector's error on each, `(B,)`.
 
         Raises:
@@ -62,7 +62,7 @@ class Neighbours:
         if due and answer.value != MIXED:
             with norms.feedback(loan):
                 tried = worst(_try(images, measure, seed=answer.calls), images.device)
-            # Doubt, as of a detector that has died, takes back nothing that was shown before.
+            # Doubt, as about a detector that has died, does not change an earlier answer.
             answer.value = answer.value if tried == IN_DOUBT else tried
         return answer.value
 

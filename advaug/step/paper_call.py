@@ -65,8 +65,8 @@ class PaperCall(Learner):
         Args:
             detector: An nn.Module that gives what the task understands; see
                 `advaug.step.loan.as_borrowed` for what else can be passed.
-            images: `(B, C, H, W)`, as the detector takes them.
-            target: What the task takes.
+            images: `(B, C, H, W)`, as the detector expects them.
+            target: As the task expects it.
             forward: How the detector is called, if not as `detector(images)`: from the module and
                 the pictures to its output.
             beside: The caller's own loss on these pictures, a scalar. The loss is then brought to
@@ -173,8 +173,8 @@ class PaperCall(Learner):
 
         Args:
             detector: As in the call.
-            images: `(B, C, H, W)`, as the detector takes them.
-            target: What the task takes.
+            images: `(B, C, H, W)`, as the detector expects them.
+            target: As the task expects it.
             update: False leaves attacker and discriminator as they are, and the generator that
                 training draws from. It needs no gradients: it may run under `no_grad` and
                 `inference_mode`, and on a frozen detector.
@@ -185,7 +185,7 @@ class PaperCall(Learner):
 
         Raises:
             ValueError, TypeError: As the call itself.
-            RuntimeError: As `augment`, where it is to `update`.
+            RuntimeError: As `augment`, if `update` is True.
         """
         if update:
             self._home.check("attack")
@@ -193,7 +193,7 @@ class PaperCall(Learner):
         if update and torch.is_inference_mode_enabled():
             raise ValueError(INFERENCE)
         due = self.due() if update else Due(attacker=False, discriminator=False)
-        # A look draws what the next step will draw, and leaves it to that step.
+        # Without an update it draws what the next step will draw again.
         generator = self._generator if update else self._generator.clone_state()
         graphs = torch.enable_grad() if update else without_graph(images.device)
         with graphs, private_randomness(generator, images.device):
@@ -221,7 +221,7 @@ class PaperCall(Learner):
         return self.beside.findings() + relaxation_findings(self.objective.relaxation, error)
 
     def _checked(self, images: Tensor, target: Any) -> LandmarkTask:  # noqa: ANN401 # the task's
-        """The task; raises if it, the pictures or the target are unfit. No state moves."""
+        """The task; raises if it, the pictures or the target are unfit. No state changes."""
         if self.task is None:
             msg = (
                 "`task` must be given for the paper's call, which runs the detector itself, but is "
@@ -246,7 +246,7 @@ class PaperCall(Learner):
         return draw(self, own, structure, learning=learning, least=saat.SEMANTIC_THRESHOLD)
 
     def _start(self) -> None:
-        """Leave the last call behind: whatever could raise before the detector runs has run."""
+        """Close the last call, once all that could raise before the detector runs has run."""
         self.batch_norms.step()  # with what the caller's last backward has left
         self.leave_behind()
 

@@ -12,7 +12,7 @@ __all__ = ["Pictures"]
 
 
 class Pictures(NamedTuple):
-    """A batch of pictures, or a list of pictures of several sizes, padded to one.
+    """A batch of pictures, or a list of pictures of several sizes, padded to one size.
 
     Attributes:
         images: `(B, C, H, W)`, as the detector expects them; padded with 0 below and to the right.
@@ -56,7 +56,7 @@ class Pictures(NamedTuple):
         return (rows & columns)[:, None].float()
 
     def replaced(self, chosen: Tensor, changed: Tensor) -> Tensor | list[Tensor]:
-        """What the caller gave, with the changed pictures `(k, C, H, W)` in position."""
+        """What the caller gave, with the changed pictures `(k, C, H, W)` in their places."""
         if self.given is None:
             replaced = self.images.clone()  # in the caller's memory layout
             replaced[chosen] = changed

@@ -13,7 +13,7 @@ class Quota:
         self._offered = self._taken = 0
 
     def next(self, batch: int, share: float, *, least: int = 0) -> int:
-        """How many pictures of the next batch are due. Nothing moves.
+        """How many pictures of the next batch are due. No state changes.
 
         Args:
             batch: Pictures in the batch.
@@ -33,5 +33,5 @@ class Quota:
         return {"offered": self._offered, "taken": self._taken}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Take up where the state was taken."""
+        """Restore a state of `state_dict`."""
         self._offered, self._taken = state["offered"], state["taken"]

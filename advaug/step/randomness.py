@@ -1,4 +1,4 @@
-"""Draw from a generator of ours, and leave the random states of the process alone."""
+"""Draw from a private generator, and keep the random states of the process as they are."""
 
 import contextlib
 import random
@@ -14,15 +14,15 @@ __all__ = ["private_randomness", "remembered"]
 
 @contextlib.contextmanager
 def private_randomness(generator: torch.Generator, device: torch.device) -> Iterator[None]:
-    """Draw everything random inside from `generator`, and leave the global random states alone.
+    """Draw everything random inside from `generator`, and keep the global random states.
 
     That is PyTorch's, NumPy's and Python's: a detector or a transform may use any of them.
 
-    After an exception the generator, too, is as it was. While a CUDA graph is captured nothing is
-    drawn, and nothing is done: who replays it does so in here.
+    After an exception the generator is restored as well. While a CUDA graph is captured this does
+    nothing: the graph is replayed inside of it instead.
 
     Args:
-        generator: A generator of ours, on the CPU: its state alone decides what is drawn inside.
+        generator: On the CPU. Only its state decides what is drawn inside.
         device: Where the random numbers are drawn.
     """
     if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
@@ -49,7 +49,7 @@ def private_randomness(generator: torch.Generator, device: torch.device) -> Iter
 
 
 def remembered(device: torch.device) -> Callable[[], None]:
-    """Take down the global random states; what is returned puts them back."""
+    """Save the global random states, and return a function that restores them."""
     accelerator = _accelerator_generator(device)
     saved = torch.default_generator.get_state()
     saved_numpy, saved_python = np.random.get_state(), random.getstate()  # noqa: NPY002 # the global one

@@ -1,4 +1,4 @@
-"""Detectors that checkpoint their activations: recognised, and taken backward while on loan.
+"""Detectors that checkpoint their activations: recognised, and differentiated while on loan.
 
 `torch.utils.checkpoint` runs a part of the network again in the backward. In the caller's backward
 that part would meet the caller's own buffers, modes and BatchNorms: running statistics would move,
@@ -26,11 +26,11 @@ __all__ = ["TakenAtOnce", "keeping_buffers", "recomputes", "watched"]
 FIRST_SCALE, LEAST_SCALE = 2.0**16, 2.0**-16
 LOWERED_BY, RAISED_EVERY = 16.0, 2000  # the latter as PyTorch's GradScaler
 
-# Whether a detector was seen to compute again; toggling is met by the check of every call.
+# Whether a detector was seen to compute again. Every call checks whether that has changed.
 _SEEN: "weakref.WeakKeyDictionary[nn.Module, bool]" = weakref.WeakKeyDictionary()
 BEGAN_LATER = (
     "the detector must checkpoint its activations from its first pass in the adversary on, or not "
-    "at all, but it has begun to later. Call again: it is known now."
+    "at all, but it has begun later. Call again: now this is known."
 )
 REENTRANT = (
     "the detector must checkpoint its activations with `use_reentrant=False`, but it does so with "
@@ -47,7 +47,7 @@ def recomputes(module: nn.Module | None) -> bool:
 def watched(module: nn.Module, call: Callable[[Tensor], Any], pictures: Tensor) -> Any:  # noqa: ANN401 # the detector's
     """Call a detector and see whether it will compute again in the backward; see `_watched`.
 
-    What is compiled in here keeps its buffers, so that mode shared can go backward twice.
+    A graph that is compiled in here keeps its buffers, so that mode shared can run backward twice.
     """
     with keeping_buffers() if _is_compiled(module) else contextlib.nullcontext():
         return _watched(module, call, pictures)
@@ -55,13 +55,13 @@ def watched(module: nn.Module, call: Callable[[Tensor], Any], pictures: Tensor) 
 
 @contextlib.contextmanager
 def keeping_buffers() -> Iterator[None]:
-    """Compile without giving buffers away to the first backward, and go backward so.
+    """Compile, and run backward, without donating a graph's buffers to its first backward.
 
     The setting is written and put back by hand. PyTorch's own `config.patch` leaves a variable in
     the thread's context at each call, which adds up over a training.
     """
     compiler: Any = sys.modules.get("torch._functorch.config")
-    if compiler is None or not compiler.donated_buffer:  # where nothing was compiled, nothing is
+    if compiler is None or not compiler.donated_buffer:  # None before any compilation
         yield
         return
     compiler.donated_buffer = False
@@ -74,10 +74,10 @@ def keeping_buffers() -> Iterator[None]:
 def _watched(module: nn.Module, call: Callable[[Tensor], Any], pictures: Tensor) -> Any:  # noqa: ANN401 # the detector's
     """Call a detector with its own copy of the pictures, and see whether it will compute again.
 
-    Checkpoints work by hooks on saved tensors, so these are forbidden as long as none is known.
+    Checkpoints use hooks on saved tensors, so these hooks are forbidden until one is known.
 
     Raises:
-        ValueError: If it checkpoints by the reentrant way, or has begun to checkpoint later.
+        ValueError: If it uses reentrant checkpoints, or began to checkpoint after its first call.
     """
     known = _SEEN.get(module)
     if known or not torch.is_grad_enabled() or _has_hooks():
@@ -95,7 +95,7 @@ def _watched(module: nn.Module, call: Callable[[Tensor], Any], pictures: Tensor)
 
 
 def _met(module: nn.Module, call: Callable[[Tensor], Any], pictures: Tensor) -> Any:  # noqa: ANN401 # the detector's
-    """The first call with a graph: try, and where it checkpoints start anew, as if nothing was."""
+    """The first call with a graph: if the detector checkpoints, undo the call and repeat it."""
     if not _is_compiled(module) and not pictures.requires_grad:
         pictures = pictures.detach().requires_grad_()  # else reentrant checkpoints leave no trace
     put_back = remembered(pictures.device)
@@ -122,7 +122,7 @@ def _met(module: nn.Module, call: Callable[[Tensor], Any], pictures: Tensor) -> 
 def _own(module: nn.Module, pictures: Tensor) -> Tensor:
     """A copy that a detector may write to.
 
-    A leaf that requires a gradient protects itself, and a compiler would rather have that.
+    A leaf that requires a gradient refuses to be written to, so compiled code gets that.
     """
     leaf = pictures.requires_grad and pictures.is_leaf
     return pictures if leaf and _is_compiled(module) else pictures.clone()
@@ -165,7 +165,7 @@ class TakenAtOnce:
         self._scale, self._sound = FIRST_SCALE, 0
 
     def __call__(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
-        """The same loss, which brings its gradients with it.
+        """The same loss, with its gradients computed already.
 
         Args:
             loss: Scalar with its graph, which ends here.
@@ -193,11 +193,11 @@ class TakenAtOnce:
         return [None if each is None else each / scale for each in found]
 
     def state_dict(self) -> dict[str, float]:
-        """The scale, and for how long it has been sound."""
+        """The scale, and for how many losses it has not overflowed."""
         return {"scale": self._scale, "sound": self._sound}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Take up where the state was taken."""
+        """Restore a state of `state_dict`."""
         self._scale, self._sound = float(state["scale"]), int(state["sound"])
 
 

@@ -47,7 +47,7 @@ def draw(
     least: float = 0.0,
     inside: Tensor | None = None,
 ) -> Scene:
-    """Everything that there is to see of a batch: I, S, M, I_adv of Eq. 2, and its appearance.
+    """Draw the scene of a batch: I, S, M, I_adv of Eq. 2, and what the detector sees of it.
 
     Args:
         learner: Its attacker and its view.
@@ -55,7 +55,7 @@ def draw(
         structure: S, `(B, 1, H, W)`; None if nothing is known about the landmarks. Then M is 1
             everywhere: L_R and SSIM cover the whole picture.
         learning: Whether gradients will be needed.
-        least: What S must reach somewhere.
+        least: What the largest value of S must reach.
         inside: Where the pictures are, `(B, 1, H, W)`; None for everywhere.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Gradients and optimizer steps of attacker and discriminator, apart from the caller's."""
+"""Gradients and optimizer steps of attacker and discriminator, separate from the caller's."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,9 @@ __all__ = ["Stepper", "overflowed", "trainable"]
 
 
 class Stepper:
-    """Take gradients and optimizer steps, with a loss scale of our own under float16.
+    """Take gradients and optimizer steps, with a separate loss scale under float16.
 
-    The caller's scaler is never seen. Under float32 and bfloat16 nothing is scaled.
+    The caller's scaler is never used. Under float32 and bfloat16 nothing is scaled.
     """
 
     def __init__(self) -> None:
@@ -55,10 +55,10 @@ class Stepper:
         *,
         spoiled: Tensor,
     ) -> None:
-        """Step each optimizer with a gradient for each of its parameters, or none of them.
+        """Step all optimizers with a gradient for each of their parameters, or none of them.
 
-        None where a gradient is not finite, in which case our own loss scale is lowered, or where
-        the step is `spoiled`, a scalar above 0, by what came in from outside.
+        None steps if a gradient is not finite, in which case our own loss scale is lowered, or if
+        `spoiled`, a scalar, is above 0: what came in from outside was not finite.
         """
         for optimizer, parameters, gradients in steps:
             for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -81,7 +81,7 @@ class Stepper:
         return {"device": self._device, **self._scaler.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up the state of the loss scale."""
+        """Restore a state of `state_dict`."""
         if state:
             values = dict(state)
             self._device = values.pop("device")
@@ -98,7 +98,7 @@ def trainable(network: nn.Module | None) -> list[nn.Parameter]:
 def overflowed(loan: Loan) -> Tensor | bool:
     """Whether a gradient of a detector's weights is not finite, without waiting for the device.
 
-    Shards are not looked at: they are complete only after the backward.
+    Shards are not checked: they are complete only after the backward.
     """
     if loan.module is None or sharded(loan.modules):
         return False
@@ -126,7 +126,7 @@ def _step_unless(broken: Tensor, optimizer: Optimizer) -> None:
         if not bool(broken):  # waits for the device
             optimizer.step()
         return
-    # PyTorch's fused optimizers take the decision on the device, as GradScaler has them do.
+    # PyTorch's fused optimizers decide on the device, as under GradScaler.
     fused: Any = optimizer
     fused.grad_scale, fused.found_inf = None, broken
     try:

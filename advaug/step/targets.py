@@ -102,8 +102,8 @@ def check_units(landmarks: Landmarks, size: tuple[int, int]) -> None:
     if min(size) > 8 and low >= -1 and high <= 1:
         msg = (
             f"`target` must be in pixels of the picture, {size[1]} x {size[0]}, but all of its "
-            f"landmarks lie from {low:.3g} to {high:.3g}. For parts of the picture pass "
-            "`normalized=True`."
+            f"landmarks lie from {low:.3g} to {high:.3g}. For fractions of its sides "
+            "pass `normalized=True`."
         )
         raise ValueError(msg)
     height, width = size
@@ -198,7 +198,7 @@ def _of_pair(values: Tensor, visible: Tensor | None, batch: int) -> Landmarks | 
     axes = values.shape[:2] if isinstance(found, Tensor) else values.shape[:-1]
     if visible.shape != axes:
         msg = (
-            f"`visible` must be {tuple(axes)}, one value a landmark, but got "
+            f"`visible` must be {tuple(axes)}, one value per landmark, but got "
             f"{tuple(visible.shape)}. Give one for each."
         )
         raise ShapeError(msg)

@@ -33,9 +33,9 @@ class RandomAppearance(nn.Module):
         shade: How much of the light the darkest side shade removes, in `[0, 1]`.
         blur: Largest standard deviation of the Gaussian blur, as a fraction of the picture's side.
         noise: Largest standard deviation of the Gaussian noise.
-        clamp: Whether what comes out is a picture in `[0, 1]`, as a camera gives it and as
-            everything in this library takes it. False for the adversary's own use between attacker
-            and detector, where a pixel that is clamped would teach the attacker nothing.
+        clamp: Whether what comes out is clamped to `[0, 1]`, as a camera gives pictures and as
+            everything in this library expects them. False for the adversary's own use between
+            attacker and detector, where a clamped pixel would teach the attacker nothing.
 
     Raises:
         ValueError: If an argument is out of its range.

@@ -182,11 +182,11 @@ CASES = {
     "checkpoints later": Case(lambda: later(again=False), "Call again", lambda: later(again=True)),
     "batch_norm": Case(
         lambda: tiny_adversary(batch_norm="frozen"),
-        "Leave it out for the default, 'isolated'",
-        tiny_adversary,
+        "one of isolated, running, shared, split, .* Choose one",
+        lambda: tiny_adversary(batch_norm="split"),
     ),
     "second set": Case(
-        lambda: split(own=False), "Use one adversary a detector", lambda: split(own=True)
+        lambda: split(own=False), "Use one adversary per detector", lambda: split(own=True)
     ),
     # step: the calls
     "no gradients": Case(

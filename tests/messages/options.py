@@ -18,7 +18,6 @@ from advaug import (
     encode_heatmaps,
 )
 from advaug import functional as saat
-from advaug.base import checks
 from advaug.schemes import scheme_from_names
 from advaug.tasks import check_task
 
@@ -58,7 +57,7 @@ CASES = {
         lambda: Objective(reconstruction_weight=[1]), "Leave it out", Objective, TypeError
     ),
     "reconstruction_weight, a word": Case(
-        lambda: checks.check_not_negative(reconstruction_weight="auto"),
+        lambda: Objective(reconstruction_weight="auto"),
         "Leave it out",
         Objective,
         TypeError,
@@ -68,7 +67,7 @@ CASES = {
     ),
     "regions, a count": Case(
         lambda: View(regions=3),
-        r"For three regions use `RandomRegions\(3\)`",
+        r"For 3 regions use `RandomRegions\(3\)`",
         lambda: call(regions=RandomRegions(3)),
         TypeError,
     ),
@@ -114,7 +113,7 @@ CASES = {
     ),
     "task, kind of target": Case(
         lambda: call(target={"maps": HEATMAPS}),
-        "Write a task of your own",
+        "Write your own task",
         lambda: call(target={"maps": HEATMAPS}, task=OfDicts()),
         TypeError,
     ),

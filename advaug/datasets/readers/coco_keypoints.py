@@ -22,8 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 from advaug.datasets.crop import square_box
 from advaug.datasets.decoding import Decoding
 from advaug.datasets.pictures import AnnotatedPicture, Box, CroppedPictures
+from advaug.datasets.readers.checking import report_problems
 from advaug.datasets.readers.coco_json import CocoFile, Id, Record, canonical_id, read_coco
-from advaug.datasets.readers.pairs import report_problems
 from advaug.datasets.readers.people import ENLARGEMENT, check_people, path_below
 from advaug.errors import DatasetError
 from advaug.schemes import LandmarkScheme, scheme_from_names

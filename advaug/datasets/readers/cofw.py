@@ -21,9 +21,9 @@ from PIL import Image
 from advaug.base.checks import check_choice
 from advaug.datasets.crop import landmark_box
 from advaug.datasets.pictures import AnnotatedPicture, Box
+from advaug.datasets.readers.checking import geometry_problem, report_problems
 from advaug.datasets.readers.listed import count_problem, read_all
 from advaug.datasets.readers.matlab import open_hdf5, read_numbers
-from advaug.datasets.readers.pairs import geometry_problem, report_problems
 from advaug.datasets.stored import StoredPictures
 from advaug.errors import DatasetError
 from advaug.schemes import FACE_29, FACE_68

@@ -15,14 +15,9 @@ import numpy as np
 from advaug.base.checks import check_choice
 from advaug.datasets.decoding import Decoding
 from advaug.datasets.pictures import Box, CroppedPictures
+from advaug.datasets.readers.checking import check_pairs, report_problems
 from advaug.datasets.readers.mat import read_mat
-from advaug.datasets.readers.pairs import (
-    FilePair,
-    check_pairs,
-    find_pairs,
-    match_key,
-    report_problems,
-)
+from advaug.datasets.readers.pairs import FilePair, find_pairs, match_key
 from advaug.errors import DatasetError
 
 __all__ = ["Faces300W", "read_boxes"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from advaug.datasets.pictures import AnnotatedPicture, picture_size
-from advaug.datasets.readers.pairs import geometry_problem
+from advaug.datasets.readers.checking import geometry_problem
 from advaug.errors import DatasetError
 
 __all__ = ["ListedFace", "check_listed", "count_problem", "read_all"]

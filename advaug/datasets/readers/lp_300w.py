@@ -15,6 +15,7 @@ import numpy as np
 from advaug.base.checks import check_choice
 from advaug.datasets.crop import landmark_box
 from advaug.datasets.pictures import AnnotatedPicture, CroppedPictures
+from advaug.datasets.readers.checking import report_problems
 from advaug.datasets.readers.listed import (
     ListedFace,
     check_listed,
@@ -22,7 +23,6 @@ from advaug.datasets.readers.listed import (
     read_all,
 )
 from advaug.datasets.readers.matlab import pictures_with_mat, read_numbers
-from advaug.datasets.readers.pairs import report_problems
 
 __all__ = ["Faces300WLP"]
 

@@ -15,8 +15,9 @@ from typing import Literal, get_args
 from advaug.base.checks import check_choice
 from advaug.datasets.crop import landmark_box
 from advaug.datasets.pictures import AnnotatedPicture, CroppedPictures
+from advaug.datasets.readers.checking import report_problems
 from advaug.datasets.readers.listed import ListedFace, check_listed, read_all
-from advaug.datasets.readers.pairs import FilePair, find_pairs, report_problems
+from advaug.datasets.readers.pairs import FilePair, find_pairs
 from advaug.datasets.readers.pts import read_pts
 from advaug.errors import DatasetError
 

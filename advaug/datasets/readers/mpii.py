@@ -20,8 +20,8 @@ from advaug.base.checks import check_choice
 from advaug.datasets.crop import square_box
 from advaug.datasets.decoding import Decoding
 from advaug.datasets.pictures import AnnotatedPicture, CroppedPictures
+from advaug.datasets.readers.checking import report_problems
 from advaug.datasets.readers.mat import read_mat
-from advaug.datasets.readers.pairs import report_problems
 from advaug.datasets.readers.people import (
     ENLARGEMENT,
     check_people,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from advaug.base.files import open_regular
 from advaug.datasets.decoding import Decoding, PictureFacts, inspect_picture
 from advaug.datasets.pictures import AnnotatedPicture
-from advaug.datasets.readers.pairs import DECODERS, geometry_problem, warn_of_orientation
+from advaug.datasets.readers.checking import DECODERS, geometry_problem, warn_of_orientation
 from advaug.errors import DatasetError
 
 __all__ = ["ENLARGEMENT", "check_people", "path_below", "read_json", "require_numbers", "shown"]

@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 from advaug.base.checks import check_choice
 from advaug.datasets.decoding import Decoding
 from advaug.datasets.pictures import CroppedPictures
-from advaug.datasets.readers.pairs import FilePair, check_pairs, find_pairs, report_problems
+from advaug.datasets.readers.checking import check_pairs, report_problems
+from advaug.datasets.readers.pairs import FilePair, find_pairs
 from advaug.datasets.readers.pts import Negative
 
 __all__ = ["PtsFolder"]

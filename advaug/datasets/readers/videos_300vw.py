@@ -17,8 +17,9 @@ from PIL import Image
 from advaug.base.checks import check_choice
 from advaug.datasets.crop import landmark_box
 from advaug.datasets.pictures import AnnotatedPicture, Box, read_picture
+from advaug.datasets.readers.checking import geometry_problem, report_problems
 from advaug.datasets.readers.listed import ListedFace, check_listed, read_all
-from advaug.datasets.readers.pairs import PICTURE_SUFFIXES, geometry_problem, report_problems
+from advaug.datasets.readers.pairs import PICTURE_SUFFIXES
 from advaug.datasets.readers.people import require_numbers
 from advaug.datasets.readers.pts import read_pts
 from advaug.datasets.readers.video_frames import (

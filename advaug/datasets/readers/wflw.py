@@ -17,13 +17,13 @@ from torch import Tensor
 from advaug.base.checks import check_choice
 from advaug.datasets.crop import landmark_box
 from advaug.datasets.pictures import AnnotatedPicture, CroppedPictures
+from advaug.datasets.readers.checking import report_problems
 from advaug.datasets.readers.listed import (
     ListedFace,
     check_listed,
     count_problem,
     read_all,
 )
-from advaug.datasets.readers.pairs import report_problems
 from advaug.errors import DatasetError
 from advaug.schemes import FACE_98, FACE_98_TO_68
 

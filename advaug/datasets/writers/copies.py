@@ -18,7 +18,8 @@ from advaug.augment.masks import check_landmarks
 from advaug.base.files import locked_folder, open_regular, remove_leftovers, write_whole
 from advaug.datasets.decoding import Decoding
 from advaug.datasets.pictures import AnnotatedPicture, read_picture
-from advaug.datasets.readers.pairs import FilePair, check_pairs, find_pairs, report_problems
+from advaug.datasets.readers.checking import check_pairs, report_problems
+from advaug.datasets.readers.pairs import FilePair, find_pairs
 from advaug.datasets.writers.manifest import (
     JOURNAL,
     checks_in,

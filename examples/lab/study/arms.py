@@ -43,7 +43,7 @@ class Arm:
             first. `"half"`: the second half, in a separate call. `"all"`: the whole batch, in a
             call beside the detector's.
         told: Whether the adversary is told how wrong the detector is on each picture.
-        trial: Builds what makes the loss of a step in a way of its own, if anything does.
+        trial: Builds what computes the loss of a step differently; None for the usual loss.
     """
 
     title: str

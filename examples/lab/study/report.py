@@ -100,8 +100,8 @@ def _about(study: dict[str, Any]) -> str:
         f"{plan['machine']}, torch {plan['versions']['torch']}; HG\\*1 of width {shared['width']}, "
         f"{shared['image_size']} px, batch {shared['batch_size']}, precision "
         f"{shared['precision']}{_regularised(shared)}. {_what_is_equal(plan)} with "
-        f"nothing else on the device; {plan['processes']} processes share it, and together get "
-        f"done {plan['costs']['throughput']:.2f} times what one does alone. Measured on "
+        f"nothing else on the device; {plan['processes']} processes share it, and together take "
+        f"{plan['costs']['throughput']:.2f} times as many steps per second as one. Measured on "
         f"{len(study.get('names', []))} pictures of the set {shared['measured']!r}."
     )
 
@@ -134,7 +134,8 @@ def _steps_table(study: dict[str, Any]) -> str:
         rows.append(
             [arm, f"{1000 * cost:.1f}", f"{cost / plain:.2f}", done, str(short), runs[0]["way"]]
         )
-    header = ["arm", "ms a step, alone", "in plain steps", "steps", "runs cut short", "steps run"]
+    cost = "ms per step on an idle device"
+    header = ["arm", cost, "in plain steps", "steps", "runs cut short", "steps run"]
     return table(header, rows, markdown=True)
 
 

@@ -20,7 +20,7 @@ from lab.study.faces import hold, measured_people, real_subsets, training_people
 from lab.study.pool import Pool, Worker
 from lab.study.results import read_json, read_measured, read_result
 from lab.study.settings import NEWER, Run, Settings
-from lab.study.worker import end_with_parent
+from lab.study.worker import can_be_ended, end_with_parent
 from lab.trainer import write_json
 
 __all__ = ["run_study"]
@@ -291,6 +291,7 @@ class _Study:
 
 
 def _render(settings: Settings) -> None:
+    can_be_ended()
     end_with_parent()
     render(settings)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from advaug.errors import DatasetError
 from lab.study.faces import hold, measured_people, training_people
@@ -20,7 +21,7 @@ from lab.study.measure import measure, predicted
 from lab.study.results import write_measured
 from lab.study.settings import Run, Settings
 
-__all__ = ["end_with_parent", "work"]
+__all__ = ["can_be_ended", "end_with_parent", "work"]
 
 SETTLED = 5  # steps until a captured one is replayed
 LEAST = 3  # steps that a timing is made of, or three times as many as are launched together
@@ -35,6 +36,7 @@ def work(connection: Connection, settings: Settings, captured: bool) -> None:
 
     Answers are `(True, result)`, or `(False, what went wrong)`.
     """
+    can_be_ended()
     end_with_parent()
     try:
         worker = _Worker(settings, captured)
@@ -47,6 +49,15 @@ def work(connection: Connection, settings: Settings, captured: bool) -> None:
         connection.send((False, f"{type(error).__name__}: {error}"))
     except Exception:  # whatever it is, the others go on, and the reason is told
         connection.send((False, traceback.format_exc()))
+
+
+def can_be_ended() -> None:
+    """Let this process be ended from outside without leaving anything behind.
+
+    tqdm locks its bars with a semaphore, which a process that is ended does not remove. Python then
+    warns of leaked ones. A lock between threads is enough here.
+    """
+    tqdm.set_lock(threading.RLock())
 
 
 def end_with_parent() -> None:
