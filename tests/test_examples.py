@@ -1,6 +1,7 @@
 """The examples as a new user runs them, on a tiny budget."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -133,3 +134,24 @@ def test_the_mdm_example_refuses_in_one_line(tmp_path, words, message):
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("example", "words", "go_on"),
+    [
+        ("train_300w_hg.py", ("--steps", "2000", "--width", "8"), "with `--resume` to go on"),
+        ("reproduce.py", ("--table", "6"), "again to go on"),
+    ],
+    ids=["train", "reproduce"],
+)
+def test_ctrl_c_ends_in_one_line_that_says_how_to_go_on(tmp_path, example, words, go_on):
+    command = [sys.executable, str(REPOSITORY / "examples" / example), *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=tmp_path) as process:
+        assert process.stderr is not None
+        said = process.stderr.read(1)  # it has begun
+        process.send_signal(signal.SIGINT)
+        said += process.stderr.read()
+    lines = said.decode().splitlines()
+    assert process.returncode == 130, lines
+    assert lines[-1] == f"stopped. Run the same command {go_on}."
+    assert "Traceback" not in said.decode()
