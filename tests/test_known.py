@@ -157,7 +157,8 @@ def test_all_that_is_measured_on_is_opened_once(name, root):
     known = KNOWN[name]
     found = known.open_tests(root, image_size=24)
     assert len(found.names) == len(found.dataset) == len(set(found.names))
-    assert set(known.tests) | set(known.unions) <= set(found.subsets) <= set(known.subsets)
+    assert set(found.subsets) == set(known.measured) <= set(known.subsets)
+    assert known.num_landmarks in (None, len(found.dataset[0].landmarks))
     for subset, indices in found.subsets.items():
         alone = known.open(root, subset)
         expected = sorted(alone.name(index) for index in range(len(alone)))

@@ -11,7 +11,7 @@ from advaug.evaluation.corruptions import corruption_conditions, kinds_for
 from advaug.evaluation.evaluate import CONDITIONS, Condition
 from advaug.evaluation.loaded import LoadedDetector
 from advaug.evaluation.normalizers import check_normalizer
-from advaug.evaluation.sets import EvaluationSet
+from advaug.evaluation.sets import EvaluationSet, require_landmarks
 from advaug.evaluation.summary import Protocol
 
 __all__ = ["Plan", "check_complete", "check_fit", "check_plan", "choose_conditions", "mirror_of"]
@@ -105,13 +105,7 @@ def check_fit(detector: LoadedDetector, found_set: EvaluationSet, num_landmarks:
     """Raise unless the set is annotated as the detector was trained."""
     scheme = found_set.scheme
     annotated = found_set.dataset[0].landmarks.shape[0] if scheme is None else scheme.num_landmarks
-    if annotated != num_landmarks:
-        msg = (
-            f"`--data` {found_set.name} must have the {num_landmarks} landmarks of "
-            f"{detector.name}, but got {annotated}. Choose a set that is annotated as it was "
-            "trained."
-        )
-        raise ValueError(msg)
+    require_landmarks(found_set.name, annotated, num_landmarks, detector.name)
 
 
 def check_complete(found_set: EvaluationSet, conditions: Mapping[str, Condition]) -> None:
