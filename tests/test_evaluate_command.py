@@ -205,6 +205,11 @@ def test_a_batch_that_does_not_fit_is_said_and_reported(tmp_path, monkeypatch, c
     said = "a batch of 8 does not fit in memory: going on with 4"
     assert said in capsys.readouterr().out
     assert said in (tmp_path / "halved" / "report.html").read_text()
+    # Measured again from the kept predictions, in another run that halves nothing.
+    assert evaluate(tmp_path / "halved", "--batch-size", "8", "--normalizer", "box") == 0
+    assert said in (tmp_path / "halved" / "report.html").read_text()
+    assert said in results(tmp_path / "halved")["notes"]
+    assert evaluate(tmp_path / "halved", "--batch-size", "8") == 0
     whole, halved = (results(tmp_path / name) for name in ("whole", "halved"))
     assert halved["pace"]["batch_size"] == 2
     for name, subset in whole["subsets"].items():
