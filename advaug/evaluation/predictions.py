@@ -103,6 +103,4 @@ def read_predictions(paths: Sequence[Path]) -> Predictions:
         for name, value in whole.items()
         if name.startswith("found/")
     }
-    return Predictions(
-        whole["landmarks"], whole["visible"], occluded, found, pace, tuple(notes)
-    )
+    return Predictions(whole["landmarks"], whole["visible"], occluded, found, pace, tuple(notes))
