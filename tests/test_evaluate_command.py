@@ -282,7 +282,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path, capsys):
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     assert evaluate(tmp_path / "file" / "out") == 2
-    assert "`--output` must be a folder that can be written" in capsys.readouterr().err
+    assert "`--output` must lead to a folder that can be written" in capsys.readouterr().err
 
 
 def test_a_folder_of_another_measurement_is_refused_and_left_alone(tmp_path, capsys):

@@ -281,6 +281,10 @@ def test_preview_of_a_broken_set(name, root, tmp_path, capsys):
         assert main([*arguments, "--skip-broken"]) == 0
     assert main([*arguments, "--skip-broken", "--subset", "b"]) == 2
     assert "must be one of all for pts" in capsys.readouterr().err
+    assert main([*arguments[:-1], str(root / "deep" / "b.jpg" / "s.png")]) == 2
+    assert "`--out` must lead to a folder that can be written" in capsys.readouterr().err
+    assert main([*arguments, "--count", "0"]) == 2
+    assert "`count` must be at least 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["pts"])
