@@ -205,6 +205,11 @@ def test_a_batch_that_does_not_fit_is_said_and_reported(tmp_path, monkeypatch, c
     said = "a batch of 8 does not fit in memory: going on with 4"
     assert said in capsys.readouterr().out
     assert said in (tmp_path / "halved" / "report.html").read_text()
+    # Measured again from the kept predictions, in another run that halves nothing.
+    assert evaluate(tmp_path / "halved", "--batch-size", "8", "--normalizer", "box") == 0
+    assert said in (tmp_path / "halved" / "report.html").read_text()
+    assert said in results(tmp_path / "halved")["notes"]
+    assert evaluate(tmp_path / "halved", "--batch-size", "8") == 0
     whole, halved = (results(tmp_path / name) for name in ("whole", "halved"))
     assert halved["pace"]["batch_size"] == 2
     for name, subset in whole["subsets"].items():
@@ -277,7 +282,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path, capsys):
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     assert evaluate(tmp_path / "file" / "out") == 2
-    assert "`--output` must be a folder that can be written" in capsys.readouterr().err
+    assert "`--output` must lead to a folder that can be written" in capsys.readouterr().err
 
 
 def test_a_folder_of_another_measurement_is_refused_and_left_alone(tmp_path, capsys):

@@ -51,9 +51,24 @@ def test_wflw_is_measured_once_with_its_six_subsets(measure, wflw_root):
     assert {"jaw", "nose", "mouth"} < set(found["subsets"]["test"]["details"]["clean"]["regions"])
 
 
-def test_a_subset_that_a_set_has_not_is_named(measure, wflw_root, capsys):
-    assert measure(98, "--data", "wflw", "--root", str(wflw_root), "--subsets", "noise") == 2
-    assert "`--subsets` must be among test, pose, expression" in capsys.readouterr().err
+def test_what_a_set_has_not_is_said_before_its_files_are_read(measure, tmp_path, capsys):
+    """300VW is read for minutes; here there is no file at all, and it does not matter."""
+    for landmarks, name, subset, message in (
+        (98, "wflw", "noise", "`--subsets` must be among test, pose, expression"),
+        (68, "300w", "ibug", "`--subsets` must be among common, challenging, full for 300w"),
+        (68, "aflw2000", "yaw", "`--subsets` must be among all, yaw-0-30"),
+        (68, "cofw", "test", "`--data` cofw must have the 68 landmarks of HourglassNet"),
+        (68, "mpii", "valid", "landmarks of HourglassNet (detector.safetensors), but got 16"),
+    ):
+        asked = ("--data", name, "--root", str(tmp_path / "empty"), "--subsets", subset)
+        assert measure(landmarks, *asked) == 2
+        assert message in capsys.readouterr().err, name
+
+
+def test_a_set_that_nobody_knows_leaves_no_folder(measure, tmp_path, capsys):
+    assert measure(68, "--data", "lfw") == 2
+    assert "`--data` must be one of synthetic, 300w" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_names_of_pictures_are_relative_to_their_folder(wflw_root):

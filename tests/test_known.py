@@ -157,7 +157,8 @@ def test_all_that_is_measured_on_is_opened_once(name, root):
     known = KNOWN[name]
     found = known.open_tests(root, image_size=24)
     assert len(found.names) == len(found.dataset) == len(set(found.names))
-    assert set(known.tests) | set(known.unions) <= set(found.subsets) <= set(known.subsets)
+    assert set(found.subsets) == set(known.measured) <= set(known.subsets)
+    assert known.num_landmarks in (None, len(found.dataset[0].landmarks))
     for subset, indices in found.subsets.items():
         alone = known.open(root, subset)
         expected = sorted(alone.name(index) for index in range(len(alone)))
@@ -280,6 +281,10 @@ def test_preview_of_a_broken_set(name, root, tmp_path, capsys):
         assert main([*arguments, "--skip-broken"]) == 0
     assert main([*arguments, "--skip-broken", "--subset", "b"]) == 2
     assert "must be one of all for pts" in capsys.readouterr().err
+    assert main([*arguments[:-1], str(root / "deep" / "b.jpg" / "s.png")]) == 2
+    assert "`--out` must lead to a folder that can be written" in capsys.readouterr().err
+    assert main([*arguments, "--count", "0"]) == 2
+    assert "`count` must be at least 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["pts"])

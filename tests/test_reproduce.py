@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -420,6 +421,13 @@ def test_an_output_folder_that_is_a_file_is_refused(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert script.main(["--table", "8", "--output", str(tmp_path / "file")]) == 2
     assert "file" in capsys.readouterr().err
+
+
+def test_footnotes_are_numbered_as_a_reader_meets_them():
+    for number, table in TABLES.items():
+        text = format_paper_table(table, table.rows, lambda row, column: "", about=())
+        met = list(dict.fromkeys(re.findall(rf"\[\^t{number}-(\d+)\]", text)))
+        assert met == [str(place + 1) for place in range(len(met))]
 
 
 def test_a_number_and_a_word_are_printed_as_they_are():

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import stat
+import tempfile
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ __all__ = [
     "locked_folder",
     "open_regular",
     "remove_leftovers",
+    "require_writable",
     "whole_file",
     "write_whole",
 ]
@@ -49,6 +51,24 @@ def whole_file(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_writable(option: str, folder: Path) -> None:
+    """Make a folder, and raise before anything long begins if nothing can be written there.
+
+    Raises:
+        OSError: Of the class that the system gives.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        msg = (
+            f"`{option}` must lead to a folder that can be written, but got {type(error).__name__} "
+            f"for {folder}: {error.strerror}. Choose another one."
+        )
+        raise type(error)(msg) from error
 
 
 def write_whole(path: Path, data: bytes) -> None:

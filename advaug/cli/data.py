@@ -104,10 +104,15 @@ def _check_subset(known: "KnownDataset", root: Path, subset: str) -> list[str]:
 
 
 def _preview(arguments: argparse.Namespace) -> None:
-    from advaug.base.files import whole_file
-    from advaug.datasets.known import open_known
+    from advaug.base.checks import check_at_least_one
+    from advaug.base.files import require_writable, whole_file
+    from advaug.datasets.known import find_known, open_known
     from advaug.datasets.preview import contact_sheet
 
+    # Before the set is opened, which reads every file.
+    check_at_least_one(count=arguments.count)
+    find_known(arguments.dataset).require_subset(arguments.subset)
+    require_writable("--out", arguments.out.parent)
     dataset = open_known(
         arguments.dataset, arguments.root, arguments.subset, skip_broken=arguments.skip_broken
     )

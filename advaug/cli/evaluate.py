@@ -114,10 +114,17 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from advaug.evaluation.html import write_html
     from advaug.evaluation.measuring import measure
     from advaug.evaluation.planning import check_plan
-    from advaug.evaluation.sets import Request, choose_subsets, open_set
+    from advaug.evaluation.sets import (
+        Request,
+        check_request,
+        choose_subsets,
+        open_set,
+        require_set,
+    )
     from advaug.evaluation.tables import format_summary, write_tables
 
     check_not_negative(worst=arguments.worst)
+    require_set(arguments.data, arguments.root)
     device = _device(arguments.device)
     detector = _load(arguments, device)
     plan = _plan(arguments, detector, device)
@@ -129,6 +136,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         count=arguments.count,
         skip_broken=arguments.skip_broken,
     )
+    check_request(arguments.data, request, arguments.subsets, detector=detector.name)
     found_set = open_set(arguments.data, request)
     subsets = choose_subsets(found_set, arguments.subsets)
     evaluation = measure(detector, found_set, subsets, plan, arguments.output, say=say)

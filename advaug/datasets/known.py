@@ -61,19 +61,13 @@ def _open_coco(
     )
 
 
-def _wflw_subsets(dataset: wflw.Wflw) -> dict[str, list[int]]:
-    return {
-        name: dataset.attributes[:, column].nonzero().ravel().tolist()
-        for column, name in enumerate(wflw.WFLW_ATTRIBUTES)
-    }
+def _with_attribute(column: int, dataset: wflw.Wflw) -> list[int]:
+    return dataset.attributes[:, column].nonzero().ravel().tolist()
 
 
-def _aflw_subsets(dataset: aflw2000.Aflw2000) -> dict[str, list[int]]:
+def _turned(low: float, high: float, dataset: aflw2000.Aflw2000) -> list[int]:
     turns = dataset.yaws.abs()
-    return {
-        name: ((low <= turns) & (turns < high)).nonzero().ravel().tolist()
-        for name, (low, high) in aflw2000.YAWS.items()
-    }
+    return ((low <= turns) & (turns < high)).nonzero().ravel().tolist()
 
 
 _CATEGORIES = ("category-1", "category-2", "category-3")
@@ -118,7 +112,11 @@ _DATASETS = (
         "https://wywu.github.io/projects/LAB/WFLW.html",
         parts=("train", "test"),
         tests=("test",),
-        within=_wflw_subsets,
+        within={
+            name: partial(_with_attribute, column)
+            for column, name in enumerate(wflw.WFLW_ATTRIBUTES)
+        },
+        num_landmarks=98,
     ),
     KnownDataset(
         "cofw",
@@ -128,6 +126,7 @@ _DATASETS = (
         "https://data.caltech.edu/records/bc0bf-nc666",
         parts=("train", "test"),
         tests=("test",),
+        num_landmarks=29,
     ),
     KnownDataset(
         "cofw68",
@@ -159,7 +158,7 @@ _DATASETS = (
         "http://www.cbsr.ia.ac.cn/users/xiangyuzhu/projects/3DDFA/main.htm",
         parts=("all",),
         tests=("all",),
-        within=_aflw_subsets,
+        within={name: partial(_turned, *turns) for name, turns in aflw2000.YAWS.items()},
     ),
     KnownDataset(
         "merl-rav",
@@ -178,6 +177,7 @@ _DATASETS = (
         "http://human-pose.mpi-inf.mpg.de",
         parts=("train", "valid"),
         tests=("valid",),
+        num_landmarks=16,
     ),
     KnownDataset(
         "coco",
@@ -187,6 +187,7 @@ _DATASETS = (
         "https://cocodataset.org",
         parts=("train2017", "val2017"),
         tests=("val2017",),
+        num_landmarks=None,
     ),
     KnownDataset(
         "pts",
@@ -196,6 +197,7 @@ _DATASETS = (
         "from whoever made it",
         parts=("all",),
         tests=("all",),
+        num_landmarks=None,
     ),
 )
 

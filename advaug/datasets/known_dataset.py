@@ -49,7 +49,9 @@ class KnownDataset:
         parts: Subsets that share no sample and make up all that there is.
         tests: Subsets that share no sample and are measured on.
         unions: Subsets that are made of some of `tests`.
-        within: Gives the subsets inside the one of `tests`, as indices, without opening them.
+        within: Subsets inside the only one of `tests`, each with a function from the opened one to
+            their indices.
+        num_landmarks: N of each sample; None where only the files say.
     """
 
     name: str
@@ -60,7 +62,13 @@ class KnownDataset:
     parts: tuple[str, ...]
     tests: tuple[str, ...]
     unions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    within: Callable[[Any], Mapping[str, Sequence[int]]] = lambda dataset: {}
+    within: Mapping[str, Callable[[Any], Sequence[int]]] = field(default_factory=dict)
+    num_landmarks: int | None = 68
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Names of all subsets that `open_tests` gives; no file is read."""
+        return tuple(dict.fromkeys((*self.tests, *self.unions, *self.within)))
 
     def open(
         self,
@@ -105,10 +113,9 @@ class KnownDataset:
         for name, members in self.unions.items():
             subsets[name] = [index for member in members for index in subsets[member]]
         names = [dataset.name(index) for dataset in opened for index in range(len(dataset))]
-        inside = self.within(opened[0]) if len(opened) == 1 else {}
-        return EvaluationPictures(
-            ConcatDataset(opened), subsets | dict(inside), names, opened[0].scheme
-        )
+        for name, inside in self.within.items():
+            subsets[name] = inside(opened[0])
+        return EvaluationPictures(ConcatDataset(opened), subsets, names, opened[0].scheme)
 
     def require_subset(self, subset: str | None) -> str:
         """Give the name of a subset, the first for None.

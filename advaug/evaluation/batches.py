@@ -21,10 +21,12 @@ class Batches:
 
     Attributes:
         size: Current number of pictures at a time.
+        said: Every line that was said.
     """
 
     def __init__(self, size: int, say: Callable[[str], None]) -> None:
         self.size = size
+        self.said: list[str] = []
         self._say = say
 
     def map(self, work: Callable[[slice], Tensor], count: int) -> Tensor:
@@ -67,7 +69,9 @@ class Batches:
             raise MemoryError(msg)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self._say(f"a batch of {self.size} does not fit in memory: going on with {self.size // 2}")
+        line = f"a batch of {self.size} does not fit in memory: going on with {self.size // 2}"
+        self.said.append(line)
+        self._say(line)
         self.size //= 2
 
 

@@ -140,7 +140,7 @@ def _fill(
     with tqdm(total=total, initial=first * len(conditions), desc="looking", unit="picture") as bar:
         started = time.perf_counter()
         for pictures in _load(dataset, range(first, count), device, batches.size, workers):
-            looking = _Looking(find, pictures, first, batches)
+            looking, said = _Looking(find, pictures, first, batches), len(batches.said)
             found = {}
             for name, condition in conditions.items():
                 found[name] = looking.under(condition, name)
@@ -149,7 +149,9 @@ def _fill(
             shown = len(pictures.images) * len(conditions)
             pace = Pace(shown, now - started, looking.seconds, batches.size)
             truth = (pictures.landmarks, pictures.visible, pictures.occluded)
-            write_predictions(parts / f"{first:08d}.safetensors", Predictions(*truth, found, pace))
+            notes = tuple(batches.said[said:])
+            kept = Predictions(*truth, found, pace, notes)
+            write_predictions(parts / f"{first:08d}.safetensors", kept)
             first += len(pictures.images)
             started = now
 

@@ -42,7 +42,6 @@ class Evaluation:
         predictions: What it has found.
         measured: The errors of every picture.
         summaries: Of every subset.
-        notes: What happened during the run that a reader should know.
     """
 
     detector: str
@@ -52,7 +51,6 @@ class Evaluation:
     predictions: Predictions = field(repr=False)
     measured: Measured = field(repr=False)
     summaries: dict[str, SubsetSummary]
-    notes: list[str]
 
     @property
     def pace(self) -> Pace:
@@ -91,26 +89,18 @@ def measure(
     check_complete(found_set, conditions)
     flip = mirror_of(found_set, plan)
     claim(output, _settings(detector, found_set, plan, conditions))
-    notes: list[str] = []
-
-    def note(line: str) -> None:
-        notes.append(line)
-        say(line)
-
     predictions = collect(
         find_landmarks(detector, flip),
         found_set.dataset,
         conditions,
         output,
         device=plan.device,
-        batches=Batches(plan.batch_size, note),
+        batches=Batches(plan.batch_size, say),
         workers=plan.workers,
     )
     measured = measure_errors(predictions, plan.protocol)
     summaries = summarize(measured, subsets, plan.protocol, found_set.scheme)
-    return Evaluation(
-        detector.name, found_set, subsets, plan, predictions, measured, summaries, notes
-    )
+    return Evaluation(detector.name, found_set, subsets, plan, predictions, measured, summaries)
 
 
 def claim(output: Path, settings: Mapping[str, Any]) -> None:

@@ -1,17 +1,17 @@
 """How a detector will be measured, and every reason why it cannot be, before anything is read."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from advaug.augment.corruptions import GROUPS, SEVERITIES
 from advaug.base.checks import check_at_least_one, check_not_negative
+from advaug.base.files import require_writable
 from advaug.evaluation.corruptions import corruption_conditions, kinds_for
 from advaug.evaluation.evaluate import CONDITIONS, Condition
 from advaug.evaluation.loaded import LoadedDetector
 from advaug.evaluation.normalizers import check_normalizer
-from advaug.evaluation.sets import EvaluationSet
+from advaug.evaluation.sets import EvaluationSet, require_landmarks
 from advaug.evaluation.summary import Protocol
 
 __all__ = ["Plan", "check_complete", "check_fit", "check_plan", "choose_conditions", "mirror_of"]
@@ -69,7 +69,7 @@ def check_plan(plan: Plan, detector: LoadedDetector, output: Path) -> int:
     num_landmarks = detector.rehearse(plan.image_size, plan.device)
     check_normalizer(plan.protocol.normalizer, num_landmarks)
     choose_conditions(plan, num_landmarks)
-    _require_writable(output)
+    require_writable("--output", output)
     return num_landmarks
 
 
@@ -105,13 +105,7 @@ def check_fit(detector: LoadedDetector, found_set: EvaluationSet, num_landmarks:
     """Raise unless the set is annotated as the detector was trained."""
     scheme = found_set.scheme
     annotated = found_set.dataset[0].landmarks.shape[0] if scheme is None else scheme.num_landmarks
-    if annotated != num_landmarks:
-        msg = (
-            f"`--data` {found_set.name} must have the {num_landmarks} landmarks of "
-            f"{detector.name}, but got {annotated}. Choose a set that is annotated as it was "
-            "trained."
-        )
-        raise ValueError(msg)
+    require_landmarks(found_set.name, annotated, num_landmarks, detector.name)
 
 
 def check_complete(found_set: EvaluationSet, conditions: Mapping[str, Condition]) -> None:
@@ -139,16 +133,3 @@ def mirror_of(found_set: EvaluationSet, plan: Plan) -> Sequence[int] | None:
         )
         raise ValueError(msg)
     return found_set.scheme.flip_permutation
-
-
-def _require_writable(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output):
-            pass
-    except OSError as error:
-        msg = (
-            f"`--output` must be a folder that can be written, but got {type(error).__name__} for "
-            f"{output}: {error.strerror}. Choose another one."
-        )
-        raise type(error)(msg) from error

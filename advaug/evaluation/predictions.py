@@ -50,6 +50,7 @@ class Predictions:
         occluded: `(B, N)` bool; None if the set does not know.
         found: `(B, N, 2)` for each condition.
         pace: How long it took.
+        notes: What happened meanwhile that a reader should know.
     """
 
     landmarks: Tensor
@@ -57,6 +58,7 @@ class Predictions:
     occluded: Tensor | None
     found: Mapping[str, Tensor]
     pace: Pace = field(default_factory=Pace)
+    notes: tuple[str, ...] = ()
 
 
 def count_kept(parts: Path) -> int:
@@ -76,18 +78,22 @@ def write_predictions(path: Path, found: Predictions) -> None:
     tensors |= {f"found/{name}": value for name, value in found.found.items()}
     kept = {name: value.contiguous() for name, value in tensors.items()}
     with whole_file(path) as temporary:
-        temporary.write_bytes(save(kept, {"pace": json.dumps(asdict(found.pace))}))
+        told = {"pace": json.dumps(asdict(found.pace)), "notes": json.dumps(found.notes)}
+        temporary.write_bytes(save(kept, told))
 
 
 def read_predictions(paths: Sequence[Path]) -> Predictions:
     """Join what one or several files hold, in their order."""
     kept: dict[str, list[Tensor]] = {}
     pace = Pace()
+    notes: dict[str, None] = {}  # a run that was stopped and started again says the same twice
     for path in paths:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 # it is no dict
                 kept.setdefault(name, []).append(file.get_tensor(name))
-            pace += Pace(**json.loads(file.metadata()["pace"]))
+            told = file.metadata()
+            pace += Pace(**json.loads(told["pace"]))
+            notes |= dict.fromkeys(json.loads(told["notes"]))
     whole = {name: torch.cat(values) for name, values in kept.items()}
     occluded = whole.get("occluded")
     if occluded is not None and len(occluded) < len(whole["visible"]):
@@ -97,4 +103,4 @@ def read_predictions(paths: Sequence[Path]) -> Predictions:
         for name, value in whole.items()
         if name.startswith("found/")
     }
-    return Predictions(whole["landmarks"], whole["visible"], occluded, found, pace)
+    return Predictions(whole["landmarks"], whole["visible"], occluded, found, pace, tuple(notes))

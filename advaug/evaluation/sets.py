@@ -3,7 +3,7 @@
 A set is read once, whatever its subsets are: a subset is a choice of its pictures.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,17 @@ from advaug.datasets.known import KNOWN
 from advaug.evaluation.normalizers import Normalizer
 from advaug.schemes import FACE_68, LandmarkScheme
 
-__all__ = ["SETS", "EvaluationSet", "Request", "choose_normalizer", "choose_subsets", "open_set"]
+__all__ = [
+    "SETS",
+    "EvaluationSet",
+    "Request",
+    "check_request",
+    "choose_normalizer",
+    "choose_subsets",
+    "open_set",
+    "require_landmarks",
+    "require_set",
+]
 
 
 @dataclass(frozen=True)
@@ -66,11 +76,49 @@ def open_set(name: str, request: Request) -> EvaluationSet:
         DatasetError: If its files cannot be used.
         ValueError: If there is no such set, or it needs a root and gets none.
     """
+    require_set(name, request.root)
+    return SETS[name](request)
+
+
+def require_set(name: str, root: Path | None) -> None:
+    """Raise `ValueError` if there is no such set, or it needs a root and gets none."""
     check_choice("--data", name, SETS)
-    if name not in ROOTLESS and request.root is None:
+    if name not in ROOTLESS and root is None:
         msg = f"`--root` must name the folder of {name}, but got none. Pass the folder."
         raise ValueError(msg)
-    return SETS[name](request)
+
+
+def check_request(
+    name: str, request: Request, subsets: Sequence[str] | None, *, detector: str
+) -> None:
+    """Raise for what the name of a set rules out; its files, which may take minutes, stay unread.
+
+    Args:
+        name: One of `SETS`.
+        request: With the N of the detector.
+        subsets: Those requested; None for all.
+        detector: Its name.
+
+    Raises:
+        ValueError: If the set has no such subset, or is annotated with other landmarks.
+    """
+    if name == "pts":
+        return  # only the folder says
+    known = KNOWN.get(name)
+    annotated = known.num_landmarks if known else FACE_68.num_landmarks
+    if annotated is not None:
+        require_landmarks(name, annotated, request.num_landmarks, detector)
+    _require_subsets(name, known.measured if known else SYNTHETIC_SPLITS, subsets)
+
+
+def require_landmarks(name: str, annotated: int, num_landmarks: int, detector: str) -> None:
+    """Raise `ValueError` unless a set is annotated as the detector was trained."""
+    if annotated != num_landmarks:
+        msg = (
+            f"`--data` {name} must have the {num_landmarks} landmarks of {detector}, but got "
+            f"{annotated}. Choose a set that is annotated as it was trained."
+        )
+        raise ValueError(msg)
 
 
 def choose_normalizer(name: str, wanted: Normalizer | None) -> Normalizer:
@@ -96,13 +144,7 @@ def choose_subsets(found: EvaluationSet, wanted: Sequence[str] | None) -> dict[s
     Raises:
         ValueError: If the set has no such subset, or a requested one has no pictures.
     """
-    unknown = [name for name in wanted or () if name not in found.subsets]
-    if unknown:
-        msg = (
-            f"`--subsets` must be among {', '.join(found.subsets)} for {found.name}, but got "
-            f"{', '.join(map(repr, unknown))}. Choose from them, or leave it out for all."
-        )
-        raise ValueError(msg)
+    _require_subsets(found.name, found.subsets, wanted)
     empty = [name for name in wanted or () if not len(found.subsets[name])]
     if empty:
         msg = (
@@ -112,6 +154,17 @@ def choose_subsets(found: EvaluationSet, wanted: Sequence[str] | None) -> dict[s
         raise ValueError(msg)
     chosen = {name: list(found.subsets[name]) for name in wanted or found.subsets}
     return {name: indices for name, indices in chosen.items() if indices}
+
+
+def _require_subsets(name: str, known: Iterable[str], wanted: Sequence[str] | None) -> None:
+    names = list(known)
+    unknown = [subset for subset in wanted or () if subset not in names]
+    if unknown:
+        msg = (
+            f"`--subsets` must be among {', '.join(names)} for {name}, but got "
+            f"{', '.join(map(repr, unknown))}. Choose from them, or leave it out for all."
+        )
+        raise ValueError(msg)
 
 
 def _open_known(name: str, request: Request) -> EvaluationSet:
@@ -149,13 +202,12 @@ def _open_pts(request: Request) -> EvaluationSet:
 def _open_synthetic(request: Request) -> EvaluationSet:
     """Drawn faces: the ordinary ones for validation, and the hard ones."""
     size, count = request.image_size, request.count
-    val = SyntheticFaces(count, split="val", image_size=size)
-    hard = SyntheticFaces(count, split="hard", image_size=size)
+    val, hard = (SyntheticFaces(count, split=split, image_size=size) for split in SYNTHETIC_SPLITS)
     return EvaluationSet(
         "synthetic faces",
         ConcatDataset([val, hard]),
         {"val": range(count), "hard": range(count, 2 * count)},
-        [f"{split}/{index:05d}" for split in ("val", "hard") for index in range(count)],
+        [f"{split}/{index:05d}" for split in SYNTHETIC_SPLITS for index in range(count)],
         FACE_68,
     )
 
@@ -172,6 +224,7 @@ SETS: Mapping[str, Callable[[Request], EvaluationSet]] = {
 """Every set by the name that `--data` accepts."""
 
 ROOTLESS = ("synthetic",)
+SYNTHETIC_SPLITS = ("val", "hard")
 
 NORMALIZERS: Mapping[str, Normalizer] = {
     "aflw2000": "box",

@@ -55,7 +55,7 @@ def as_document(evaluation: Evaluation) -> dict[str, Any]:
         "group": plan.group,
         "subsets": {name: asdict(found) for name, found in evaluation.summaries.items()},
         "pace": asdict(evaluation.pace),
-        "notes": evaluation.notes,
+        "notes": list(evaluation.predictions.notes),
     }
 
 

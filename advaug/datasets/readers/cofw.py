@@ -214,6 +214,8 @@ def _read_file(
         faces = _table(file, path, f"phis{suffix}", 3 * FACE_29.num_landmarks)
         rectangles = _table(file, path, f"bboxes{suffix}", 4)
         pictures = _dataset(file, f"Is{suffix}").size
+    # One number that is none breaks its face only, which `geometry_problem` then reports.
+    faces[~np.isfinite(faces).all(axis=1)] = np.nan
     if not len(faces) == len(rectangles) == pictures:
         message = (
             f"`{path}` must have as many faces as pictures and boxes, but got {len(faces)}, "
@@ -239,10 +241,10 @@ def _dataset(file: "h5py.File", name: str) -> "h5py.Dataset":
 def _table(file: "h5py.File", path: Path, name: str, columns: int) -> NDArray[np.float64]:
     """Read a matrix with a row per face, which HDF5 stores as a column per face."""
     values = np.asarray(_dataset(file, name)[()], dtype=np.float64).T
-    if values.ndim != 2 or values.shape[1] != columns or not np.isfinite(values).all():
+    if values.ndim != 2 or values.shape[1] != columns:
         message = (
-            f"`{path}` must hold `{name}`, {columns} finite numbers a face, but got an array of "
-            f"shape {values.shape}. Copy or download it again."
+            f"`{path}` must hold `{name}`, {columns} numbers a face, but got an array of shape "
+            f"{values.shape}. Copy or download it again."
         )
         raise DatasetError(message)
     return values

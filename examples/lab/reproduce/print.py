@@ -23,6 +23,7 @@ def format_paper_table(
         about: Sentences on what our numbers are of.
     """
     notes = _Footnotes(table)
+    title = f"## Table {table.number}: {table.title}{notes.of(None, None)}"
     grouped = any(row.group for row in rows)
     header = ["trained on"] * grouped + ["method"]
     for column in table.columns:
@@ -34,7 +35,6 @@ def format_paper_table(
             found = None if row.ours is None else cell(row, column)
             line += _three(value, found, column.digits, notes.of(row, column))
         lines.append(line)
-    title = f"## Table {table.number}: {table.title}{notes.of(None, None)}"
     body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     parts = [title, f"Section {table.section} of the paper. " + " ".join(about), body, notes.text()]
     return "\n\n".join(part for part in parts if part) + "\n"
