@@ -14,6 +14,7 @@ from advaug.base.files import (
     check_uncompressed,
     locked_folder,
     open_regular,
+    require_writable,
     whole_file,
     write_whole,
 )
@@ -52,6 +53,11 @@ def user_object(folder, *, here):
         patch.chdir(folder if here else folder.parent)
         load_object("their_counters:Counter", "--detector")
         patch.delitem(sys.modules, "their_counters")
+
+
+def written(folder, name):
+    (folder / "a file").touch()
+    require_writable("--output", folder / name)
 
 
 def wrapped():
@@ -154,6 +160,12 @@ CASES = {
         files(lambda folder: cut_short(folder, room=False)),
         "Free some space or choose another disk, then run the same again",
         files(lambda folder: cut_short(folder, room=True)),
+        OSError,
+    ),
+    "no folder": Case(
+        files(lambda folder: written(folder, "a file/within")),
+        "Choose another one",
+        files(lambda folder: written(folder, "another/within")),
         OSError,
     ),
     # base: a user's own objects
