@@ -18,5 +18,6 @@ def unless_stopped(main: Callable[[], int], *, go_on: str) -> int:
     try:
         return main()
     except KeyboardInterrupt:
-        print(f"\nstopped. {go_on}", file=sys.stderr)
-        return STOPPED
+        pass  # what it holds, such as a progress bar, ends with this block
+    print(f"\nstopped. {go_on}", file=sys.stderr)
+    return STOPPED
