@@ -130,10 +130,10 @@ def test_where_nothing_is_trained_everything_comes_back_as_it_was(off):
 def test_the_global_random_states_and_the_callers_tensors_stay():
     adversary, (images, landmarks) = SampleAdaptiveAdversary(), pictures()
     target = landmarks.clone()
-    before = [torch.get_rng_state(), repr(np.random.get_state()), random.getstate()]  # noqa: NPY002
+    before = [torch.get_rng_state(), repr(np.random.get_state()), random.getstate()]  # noqa: NPY002 # the global one
     given = images.clone()
     adversary.augment(images, landmarks).sum().backward()
-    after = [torch.get_rng_state(), repr(np.random.get_state()), random.getstate()]  # noqa: NPY002
+    after = [torch.get_rng_state(), repr(np.random.get_state()), random.getstate()]  # noqa: NPY002 # the global one
     assert differences(before, after) == []
     assert torch.equal(images, given)
     assert torch.equal(landmarks, target)

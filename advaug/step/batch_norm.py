@@ -188,7 +188,7 @@ class BatchNorms(nn.Module):
             raise ValueError(msg)
         for norm, twin in zip(norms, self.second, strict=True):
             for name, parameter in twin.named_parameters():
-                parameter.requires_grad_(norm._parameters[name].requires_grad)  # pyright: ignore[reportOptionalMemberAccess]
+                parameter.requires_grad_(norm._parameters[name].requires_grad)  # pyright: ignore[reportOptionalMemberAccess] # theirs is there where ours is
                 norm._parameters[name] = parameter
             for name, buffer in twin.named_buffers():
                 norm._buffers[name] = buffer.clone()

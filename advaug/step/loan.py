@@ -174,7 +174,7 @@ def _warn_once(detector: Detector) -> None:
 
 def batch_norms(modules: list[nn.Module]) -> list[_BatchNorm]:
     """Those of the modules that are BatchNorm, SyncBatchNorm and scripted ones included."""
-    return [module for module in modules if _is_batch_norm(module)]  # pyright: ignore[reportReturnType]
+    return [module for module in modules if _is_batch_norm(module)]  # pyright: ignore[reportReturnType] # just tested
 
 
 def _is_batch_norm(module: nn.Module) -> bool:

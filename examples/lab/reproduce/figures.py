@@ -126,6 +126,6 @@ def _figure(size: tuple[float, float]) -> Any:  # noqa: ANN401 # matplotlib is i
     return Figure(figsize=size, layout="constrained")
 
 
-def _save(figure: Any, path: Path) -> None:  # noqa: ANN401
+def _save(figure: Any, path: Path) -> None:  # noqa: ANN401 # matplotlib's
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")

@@ -50,7 +50,7 @@ def check(needed: Sequence[tuple[Run, str]], bench: Bench) -> None:
             network = make_detector(run.ours.detector, shape, bench.settings.budget)
             network.eval()(torch.zeros(1, 3, side, side))
     for train in {run.train.name: run.train for run, _ in needed}.values():
-        _require_pictures(train.label, len(train.open()))  # pyright: ignore[reportArgumentType]
+        _require_pictures(train.label, len(train.open()))  # pyright: ignore[reportArgumentType] # sets have a length
     for test in {test for _, test in needed}:
         opened = bench.source.tests[test].open()
         for subset, places in opened.subsets.items():

@@ -117,7 +117,7 @@ def _synthetic(side: int, count: int) -> Source:
 
     def faces(split: str, share: float = 1.0, seed: int = 0) -> Pictures:
         size = max(4, int(share * count))
-        return SyntheticFaces(size, split=split, image_size=side, seed=seed)  # pyright: ignore[reportArgumentType]
+        return SyntheticFaces(size, split=split, image_size=side, seed=seed)  # pyright: ignore[reportArgumentType] # a known split
 
     def more() -> Pictures:
         return ConcatDataset([faces("train"), faces("train", seed=1)])
@@ -158,7 +158,7 @@ def _pts(root: Path, side: int, limit: int | None) -> Source:
 
     def halves() -> tuple[Pictures, Pictures]:
         if split:
-            return tuple(PtsFolder(root / part, image_size=side) for part in ("train", "val"))  # pyright: ignore[reportReturnType]
+            return tuple(PtsFolder(root / part, image_size=side) for part in ("train", "val"))  # pyright: ignore[reportReturnType] # two of them
         return hold_back(PtsFolder(root, image_size=side))
 
     def train(share: float) -> Pictures:
@@ -238,7 +238,7 @@ def _real(root: Path, side: int, limit: int | None) -> Source:
         found = find_known(name).open_tests(folder(name), image_size=side)
         return _thinned(TestPictures(found.dataset, found.subsets), limit)
 
-    def trains(name: str, label: str, *parts: tuple[str, str], **more: Any) -> TrainingSet:  # noqa: ANN401
+    def trains(name: str, label: str, *parts: tuple[str, str], **more: Any) -> TrainingSet:  # noqa: ANN401 # the reader's
         return TrainingSet(name, f"{label}{_thinning(limit)}", partial(train, *parts), **more)
 
     w300 = ("300w", "train")
