@@ -36,7 +36,9 @@ from advaug.datasets.decoding import PILLOW_LIMIT
 from advaug.datasets.pictures import picture_size, read_picture
 from advaug.datasets.readers.mat import read_mat
 from advaug.datasets.readers.people import read_json
+from advaug.datasets.writers import manifest as manifest_module
 from advaug.datasets.writers.corrupted import make_corrupted
+from advaug.datasets.writers.manifest import JOURNAL
 from advaug.datasets.writers.masked import make_masked
 from advaug.detectors.hourglass import HourglassNet
 from advaug.detectors.mdm import MDM
@@ -430,11 +432,10 @@ def test_two_writers_of_other_settings_do_not_mix(tmp_path):
 
 
 def test_ctrl_c_ends_with_one_line_that_says_how_to_go_on(tmp_path):
-    make_faces(tmp_path / "faces", 4)
-    arguments = ["corrupt", str(tmp_path / "faces"), str(tmp_path / "out")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "advaug", *arguments], stderr=subprocess.PIPE, text=True
-    )
+    make_faces(tmp_path / "faces", 40)
+    options = ["--kinds", "gaussian_noise", "brightness", "--severities", "1"]
+    command = [sys.executable, "-m", "advaug", "corrupt", *options, "--", str(tmp_path / "faces")]
+    process = subprocess.Popen([*command, str(tmp_path / "out")], stderr=subprocess.PIPE, text=True)
     limit = time.monotonic() + 60
     while not list(tmp_path.glob("out/*/*/*.png")) and time.monotonic() < limit:
         time.sleep(0.01)
@@ -442,6 +443,33 @@ def test_ctrl_c_ends_with_one_line_that_says_how_to_go_on(tmp_path):
     _, error = process.communicate()
     assert process.returncode == 130
     assert error == "advaug: stopped. Run the same command again to go on.\n"
+    # The journal stays if the signal came while the manifest was written: the next call reads it.
+    assert {path.name for path in tmp_path.rglob("*.tmp")} <= {JOURNAL}
+    for folder in ("out", "expected"):
+        subprocess.run([*command, str(tmp_path / folder)], check=True)
+    assert contents(tmp_path / "out") == contents(tmp_path / "expected")
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_stop_while_the_manifest_is_written_loses_no_checks(tmp_path, monkeypatch):
+    make_faces(tmp_path / "faces", 2)
+    write = manifest_module.write_whole
+    calls = []
+
+    def stopped(path, data):
+        calls.append(path)
+        if len(calls) == 2:  # after the pictures
+            raise KeyboardInterrupt
+        write(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest_module, "write_whole", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            make_masked(tmp_path / "faces", tmp_path / "out")
+    assert (tmp_path / "out" / JOURNAL).exists()
+    assert make_masked(tmp_path / "faces", tmp_path / "out") == 0  # nothing was lost
+    assert make_masked(tmp_path / "faces", tmp_path / "expected") == 2
+    assert contents(tmp_path / "out") == contents(tmp_path / "expected")
     assert not list(tmp_path.rglob("*.tmp"))
 
 
