@@ -17,7 +17,7 @@ from lab.reproduce.settings import BUDGETS
 from lab.reproduce.sources import FACE_68
 from lab.trainer import write_json
 
-__all__ = ["cell_of"]
+__all__ = ["apart_of", "cell_of"]
 
 Found = list[float] | str
 SIDE = BUDGETS["paper"].image_size
@@ -37,6 +37,18 @@ def cell_of(bench: Bench, table: PaperTable, column: Column, ours: Ours) -> Foun
         ]
     errors = [bench.errors(run, table.test)[column.subset] for run in runs]
     return [_summary(found, column.measure) for found in errors]
+
+
+def apart_of(bench: Bench, table: PaperTable, ours: Ours) -> dict[str, list[float]]:
+    """NME on visible and occluded landmarks, a number a seed; empty if the set does not know."""
+    if table.test is None or ours.watched:
+        return {}
+    found: dict[str, list[float]] = {}
+    for run in bench.runs_of(ours):
+        for part, errors in bench.errors_apart(run, table.test).items():
+            for subset in dict.fromkeys(column.subset for column in table.columns):
+                found.setdefault(f"{subset}, {part}", []).append(_percent(errors[subset]))
+    return found
 
 
 def _percent(errors: Tensor) -> float:

@@ -1,11 +1,11 @@
 """Tables as Markdown: the paper's value, ours with its spread, the difference, the errata below."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from lab.reproduce.rows import Column, Note, PaperTable, Row
 
-__all__ = ["format_paper_table", "spread"]
+__all__ = ["format_apart", "format_paper_table", "spread"]
 
 Cell = Callable[[Row, Column], list[float] | str]
 NOTHING = "–"
@@ -35,9 +35,26 @@ def format_paper_table(
             found = None if row.ours is None else cell(row, column)
             line += _three(value, found, column.digits, notes.of(row, column))
         lines.append(line)
-    body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    body = _joined(lines)
     parts = [title, f"Section {table.section} of the paper. " + " ".join(about), body, notes.text()]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def format_apart(numbers: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    """NME on visible and on occluded landmarks, as Markdown.
+
+    Args:
+        numbers: From the name of a row to that of a column to a number a seed, in percent.
+    """
+    columns = list(next(iter(numbers.values())))
+    lines = [["method", *columns], ["---", *["--:"] * len(columns)]]
+    for method, found in numbers.items():
+        lines.append([_escaped(method), *(spread(found[column], 2) for column in columns)])
+    about = (
+        "NME (%) of ours on the landmarks that the set marks as visible and as occluded, apart. "
+        "The paper has no such numbers."
+    )
+    return f"\n{about}\n\n{_joined(lines)}\n"
 
 
 def spread(values: Sequence[float], digits: int) -> str:
@@ -46,6 +63,10 @@ def spread(values: Sequence[float], digits: int) -> str:
     if len(values) == 1:
         return mean
     return f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def _joined(lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _three(

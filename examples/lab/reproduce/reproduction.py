@@ -7,9 +7,9 @@ from filelock import FileLock, Timeout
 
 from advaug.base.files import whole_file
 from lab.reproduce.figures import draw_figure
-from lab.reproduce.measures import cell_of
+from lab.reproduce.measures import apart_of, cell_of
 from lab.reproduce.plan import check, needed_runs, rows_of
-from lab.reproduce.print import format_paper_table
+from lab.reproduce.print import format_apart, format_paper_table
 from lab.reproduce.runs import Bench, Run
 from lab.reproduce.settings import Settings
 from lab.reproduce.sources import open_source
@@ -73,12 +73,14 @@ def _work(needed: Sequence[tuple[Run, str]], bench: Bench) -> None:
 def _table(number: int, bench: Bench) -> str:
     table, settings = TABLES[number], bench.settings
     rows = rows_of(table, settings.detectors)
-    return format_paper_table(
+    text = format_paper_table(
         table,
         rows,
         lambda row, column: cell_of(bench, table, column, row.ours),  # pyright: ignore[reportArgumentType] # rows of ours
         about=_about(number, bench),
     )
+    apart = {row.method: apart_of(bench, table, row.ours) for row in rows if row.ours is not None}
+    return text + format_apart(apart) if any(apart.values()) else text
 
 
 def _about(number: int, bench: Bench) -> list[str]:

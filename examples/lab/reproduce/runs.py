@@ -16,7 +16,7 @@ from torch import Tensor
 from advaug.augment import HandcraftedAugmentation
 from advaug.detectors import MDM, HourglassNet
 from advaug.evaluation.evaluate import CONDITIONS, predict
-from advaug.evaluation.metrics import nme
+from advaug.evaluation.metrics import landmark_errors, mean_errors
 from advaug.training.loading import Batch, InMemoryLandmarks, TrainingPictures
 from advaug.training.streaming import hold_or_stream
 from lab.reproduce.networks import (
@@ -28,7 +28,7 @@ from lab.reproduce.networks import (
 )
 from lab.reproduce.rows import Ours
 from lab.reproduce.settings import Settings, digest_of
-from lab.reproduce.sources import Source, TestSet, TrainingSet
+from lab.reproduce.sources import Source, TestSet, TrainingSet, occluded_of
 from lab.trainer import Trainer, TrainingConfig, write_json
 
 __all__ = ["Bench", "Run"]
@@ -81,9 +81,21 @@ class Bench:
         """Errors of a run on a test set, by subset: `(B,)` each, fractions."""
         path = self.folder(run) / f"errors_{test}.json"
         if not path.exists():
-            detector = self.detector(run)
-            write_json(path, self._measure(detector, self.source.tests[test]))
+            write_json(path, self._measure(self.detector(run), self.source.tests[test]))
         return self._by_subset(json.loads(path.read_text()), test)
+
+    def errors_apart(self, run: Run, test: str) -> dict[str, dict[str, Tensor]]:
+        """The same over "visible" and over "occluded" landmarks, if the set knows which are."""
+        occluded = self._test(test)[2]
+        if occluded is None:
+            return {}
+        path = self.folder(run) / f"errors_{test}_apart.json"
+        if not path.exists():
+            errors = self._landmark_errors(self.detector(run), self.source.tests[test])
+            parts = {"visible": ~occluded, "occluded": occluded}
+            write_json(path, {name: mean_errors(errors, of).tolist() for name, of in parts.items()})
+        kept = json.loads(path.read_text())
+        return {name: self._by_subset(values, test) for name, values in kept.items()}
 
     def observations(self, run: Run) -> list[dict[str, Tensor]]:
         """The same at each observation of a watched run, on the set of Table 9."""
@@ -203,16 +215,22 @@ class Bench:
 
     def _measure(self, detector: MDM | HourglassNet, test: TestSet) -> list[float]:
         """NME of each picture, by the distance of the outer corners of the eyes."""
+        return self._landmark_errors(detector, test).nanmean(dim=1).tolist()
+
+    def _landmark_errors(self, detector: MDM | HourglassNet, test: TestSet) -> Tensor:
+        """Of each landmark of each picture, `(B, N)`, by the same distance."""
         pictures = self.test_pictures(test.name)
         decode, condition = codec_of(detector, test.scheme).decode, CONDITIONS[test.condition]
-        found: list[float] = []
+        found = []
         for numbers in torch.arange(len(pictures)).split(TOGETHER):
             batch = pictures[numbers]
             changed = condition(batch.images, batch.landmarks, numbers)
             preds = predict(detector, decode, changed)
-            errors = nme(preds, batch.landmarks, normalizer="inter_ocular", visible=batch.visible)
-            found += errors.tolist()
-        return found
+            truth, visible = batch.landmarks, batch.visible
+            found.append(
+                landmark_errors(preds, truth, normalizer="inter_ocular", visible=visible).cpu()
+            )
+        return torch.cat(found)
 
     def _by_subset(self, errors: Sequence[float], test: str) -> dict[str, Tensor]:
         values = torch.tensor(errors, dtype=torch.float64)
@@ -231,10 +249,13 @@ class Bench:
             title=train.label,
         )
 
-    def _read_test(self, test: str) -> tuple[InMemoryLandmarks, dict[str, list[int]]]:
+    def _read_test(
+        self, test: str
+    ) -> tuple[InMemoryLandmarks, dict[str, list[int]], Tensor | None]:
         known = self.source.tests[test]
         opened = known.open()
         pictures = InMemoryLandmarks(
             opened.dataset, self.settings.device, workers=self.settings.workers, title=known.label
         )
-        return pictures, {name: list(places) for name, places in opened.subsets.items()}
+        subsets = {name: list(places) for name, places in opened.subsets.items()}
+        return pictures, subsets, occluded_of(opened.dataset)

@@ -28,6 +28,7 @@ __all__ = [
     "TestPictures",
     "TestSet",
     "TrainingSet",
+    "occluded_of",
     "open_source",
 ]
 
@@ -265,6 +266,17 @@ def _real(root: Path, side: int, limit: int | None) -> Source:
 
 
 SOURCES = ("synthetic", "pts", "real")
+
+
+def occluded_of(pictures: Any) -> torch.Tensor | None:  # noqa: ANN401 # nested subsets
+    """Which landmarks of each picture something covers, `(B, N)` bool; None if it is not known."""
+    if isinstance(pictures, Subset):
+        known = occluded_of(pictures.dataset)
+        return None if known is None else known[torch.as_tensor(pictures.indices)]
+    if isinstance(pictures, ConcatDataset):
+        parts = [known for part in pictures.datasets if (known := occluded_of(part)) is not None]
+        return torch.cat(parts) if len(parts) == len(pictures.datasets) else None
+    return getattr(pictures, "occluded", None)
 
 
 def _thinning(limit: int | None) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ __all__ = ["run_study"]
 TIMING, REHEARSAL = 2.5, 8.0  # seconds: of each arm by itself, and of all together
 STARTING = 180.0  # seconds until a process must have answered for the first time
 SOON = 0.5  # seconds from telling processes to begin until they do
+TIMED = 0.01  # of a long study's time, in which timing is repeated
 LAST = 4.0  # seconds before the end at which whoever is still at work is ended
 WRITING = 3.0  # seconds that a run takes to write its result
 
@@ -180,9 +182,16 @@ class _Study:
     def _time_alone(
         self, pool: Pool, by_worker: dict[Worker, Run], runs: Sequence[Run]
     ) -> tuple[dict[str, float], float]:
-        """Seconds of a step of each arm that works, and of measuring a picture."""
-        steps, pictures = {}, []
-        for run in {run.arm: run for run in reversed(runs)}.values():
+        """Seconds of a step of each arm that works, and of measuring a picture.
+
+        A long study times its arms in several rounds and takes the middle: a machine is faster at
+        one moment than at another, and the first arm pays for a cold start.
+        """
+        timings: dict[str, list[float]] = {}
+        pictures = []
+        arms = list({run.arm: run for run in reversed(runs)}.values())
+        rounds = 1 + int(TIMED * (self.deadline - time.time()) / (TIMING * len(arms)))
+        for run in arms * rounds:
             worker = next((each for each, own in by_worker.items() if own.arm == run.arm), None)
             if worker is None and len(pool.workers) < len(runs) and pool.workers:
                 worker = pool.workers[0]  # which is at another arm
@@ -190,8 +199,9 @@ class _Study:
                 self._ask_one(pool, by_worker, worker, "prepare", run)
             timed = worker and self._ask_one(pool, by_worker, worker, "time_alone", TIMING)
             if timed:
-                steps[run.arm] = timed["step"]
+                timings.setdefault(run.arm, []).append(timed["step"])
                 pictures.append(timed["picture"])
+        steps = {arm: median(values) for arm, values in timings.items()}
         if not steps and time.time() >= self.deadline:
             msg = (
                 "`--minutes` must leave time to measure what a step costs, but they were over "
@@ -202,7 +212,7 @@ class _Study:
             msg = "no arm could be timed: see the failures above."
             raise RuntimeError(msg)
         self.say(f"seconds of a step by itself: {steps}")
-        return steps, sorted(pictures)[len(pictures) // 2]
+        return steps, median(pictures)
 
     def _ask_one(
         self,
