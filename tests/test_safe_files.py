@@ -1,6 +1,7 @@
 """Files that run code, never end, lead elsewhere, or belong to another process; and full disks."""
 
 import errno
+import importlib
 import json
 import os
 import pickle
@@ -20,6 +21,7 @@ from lab.checkpoints import read_states
 from PIL import Image
 from safetensors.torch import save_file
 from scipy.io import savemat
+from small_study import people_root  # noqa: F401 # a fixture
 
 from advaug.base import files as files_module
 from advaug.base.files import (
@@ -477,6 +479,31 @@ def test_a_writer_that_fails_leaves_no_file(tmp_path):
     with pytest.raises(UnicodeEncodeError), whole_file(tmp_path / "a") as temporary:
         temporary.write_text("h\xe4lf", encoding="ascii")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["file", "file/folder"])
+@pytest.mark.parametrize("name", ["reproduce", "train_300w_hg", "study"])
+def test_an_output_that_is_no_folder_is_told_before_anything_begins(
+    root, tmp_path, capsys, monkeypatch, name, place
+):
+    (tmp_path / "file").touch()
+    script = importlib.import_module(name)  # of the folder `examples`
+    study = ["--plan", "tiny", "--choose-people", "2", "--root", str(root)]
+    words = {"reproduce": ["--table", "7"], "study": study}.get(name, [])
+    monkeypatch.setattr(sys, "argv", [name, *words, "--output", str(tmp_path / place)])
+    try:
+        code = script.main()
+    except SystemExit as end:
+        code = end.code
+    assert code == 2
+    assert "`--output` must lead to a folder that can be written" in capsys.readouterr().err
+
+
+def test_a_destination_within_a_file_is_told(tmp_path):
+    make_faces(tmp_path / "faces", 1)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="`destination` must lead to a folder that can be written"):
+        make_masked(tmp_path / "faces", tmp_path / "file" / "out")
 
 
 def test_turned_sources_are_copied_as_is_asked(tmp_path):

@@ -15,6 +15,7 @@ from torch.optim import Adam
 
 from advaug.adversary import SampleAdaptiveAdversary
 from advaug.augment import HandcraftedAugmentation
+from advaug.base.files import require_writable
 from advaug.evaluation.evaluate import Errors, predict_under
 from advaug.evaluation.report import format_table, plot_ced, plot_curves, plot_gallery
 from advaug.schemes import FACE_68
@@ -135,7 +136,7 @@ def claim(experiment: Experiment) -> None:
             print(f"kept the earlier run as {aside}")
         else:
             check_same_settings(experiment.output, held, settings)
-    experiment.output.mkdir(parents=True, exist_ok=True)
+    require_writable("--output", experiment.output)
     write_json(path, settings)
 
 

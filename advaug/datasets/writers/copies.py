@@ -15,7 +15,13 @@ from typing import Any
 from PIL import Image
 
 from advaug.augment.masks import check_landmarks
-from advaug.base.files import locked_folder, open_regular, remove_leftovers, write_whole
+from advaug.base.files import (
+    locked_folder,
+    open_regular,
+    remove_leftovers,
+    require_writable,
+    write_whole,
+)
 from advaug.datasets.decoding import Decoding
 from advaug.datasets.pictures import AnnotatedPicture, read_picture
 from advaug.datasets.readers.checking import check_pairs, report_problems
@@ -110,6 +116,7 @@ def make_copies(
         known_pictures(copy.folder, copy.settings)  # refused before all of the source is read
     faces, problems = _read_faces(source, seed, decoding)
     report_problems(source, problems, len(faces), skip_broken=skip_broken)
+    require_writable("destination", destination)
     with locked_folder(destination):
         remove_leftovers(destination)
         return sum(_write(copy, faces, decoding) for copy in copies)

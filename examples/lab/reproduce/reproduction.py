@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from filelock import FileLock, Timeout
 
-from advaug.base.files import whole_file
+from advaug.base.files import require_writable, whole_file
 from lab.reproduce.figures import draw_figure
 from lab.reproduce.measures import apart_of, cell_of
 from lab.reproduce.plan import check, needed_runs, rows_of
@@ -39,7 +39,7 @@ def reproduce(settings: Settings, tables: Sequence[int], figures: Sequence[int])
     bench = Bench(settings, source, lambda text: print(text, file=sys.stderr))
     needed = needed_runs(tables, figures, bench)
     check(needed, bench)
-    settings.output.mkdir(parents=True, exist_ok=True)
+    require_writable("--output", settings.output)
     try:
         with FileLock(settings.output / ".lock", timeout=0):
             _work(needed, bench)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from advaug.base.files import locked_folder, remove_leftovers
+from advaug.base.files import locked_folder, remove_leftovers, require_writable
 from advaug.errors import DatasetError
 from lab.experiment import check_same_settings
 from lab.study.budget import Costs, budget_of
@@ -55,6 +55,7 @@ def run_study(settings: Settings, *, minutes: float, report: Path) -> list[Run]:
     deadline = time.time() + 60 * minutes
     for people in (training_people, measured_people):
         people(settings)  # raises before anything is written
+    require_writable("--output", settings.output)
     with locked_folder(settings.output):
         remove_leftovers(settings.output)
         study = _Study(settings, deadline, report)
@@ -188,10 +189,12 @@ class _Study:
         one moment than at another, and the first arm pays for a cold start.
         """
         timings: dict[str, list[float]] = {}
-        pictures = []
+        pictures, broken = [], set[str]()
         arms = list({run.arm: run for run in reversed(runs)}.values())
         rounds = 1 + int(TIMED * (self.deadline - time.time()) / (TIMING * len(arms)))
         for run in arms * rounds:
+            if run.arm in broken:
+                continue
             worker = next((each for each, own in by_worker.items() if own.arm == run.arm), None)
             if worker is None and len(pool.workers) < len(runs) and pool.workers:
                 worker = pool.workers[0]  # which is at another arm
@@ -201,6 +204,8 @@ class _Study:
             if timed:
                 timings.setdefault(run.arm, []).append(timed["step"])
                 pictures.append(timed["picture"])
+            else:
+                broken.add(run.arm)
         steps = {arm: median(values) for arm, values in timings.items()}
         if not steps and time.time() >= self.deadline:
             msg = (
