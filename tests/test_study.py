@@ -188,7 +188,8 @@ def shown(arm, root, output):
 
 def test_each_arm_shows_as_many_pictures_as_it_says(root, tmp_path):
     first = {arm: shown(arm, root, tmp_path) for arm in ARMS}
-    for arm in ("plain", "appearance", "erasing", "prime", "saat", "saat-told", "mixing"):
+    own = ("plain", "appearance", "erasing", "prime")
+    for arm in (*own, "saat", "saat-quarter", "saat-told", "mixing"):
         assert [len(images) for images in first[arm]] == [4], arm
     assert [len(images) for images in first["saat-erasing"]] == [4]
     assert {len(images) for images in first["augmax"]} == {2}
@@ -200,6 +201,8 @@ def test_each_arm_shows_as_many_pictures_as_it_says(root, tmp_path):
     (plain,), (erased,) = first["plain"], first["saat-erasing"]
     changed = (plain != erased).flatten(1).any(dim=1)
     assert changed[:2].all()  # the first half is erased, whatever the attack does to the second
+    (quarter,) = first["saat-quarter"]
+    assert (plain != quarter).flatten(1).any(dim=1).sum() <= 1
 
 
 def test_only_the_told_arm_is_told(root, tmp_path, monkeypatch):

@@ -139,7 +139,10 @@ ARMS: Mapping[str, Arm] = {
     ),
     # The method.
     "saat": Arm("SAAT, half of each batch attacked", make=augment),
-    "saat-told": Arm("the same, told the error of each picture", make=augment, told=True),
+    "saat-quarter": Arm(
+        "SAAT, a quarter of each batch attacked", make=partial(augment, share=0.25)
+    ),
+    "saat-told": Arm("SAAT, told the error of each picture", make=augment, told=True),
     "saat-erasing": Arm(
         "SAAT on half of each batch, the other half erased",
         own="erasing",
