@@ -86,6 +86,6 @@ def test_a_long_study_times_its_arms_several_times_and_takes_the_middle(tmp_path
 
 def test_a_short_study_times_each_arm_once(tmp_path):
     settings = Settings(tmp_path, tmp_path, ("plain", "dear"))
-    study, pool = _Study(settings, time.time() + 300, tmp_path), OneProcess()
+    study, pool = _Study(settings, time.time() + 60, tmp_path), OneProcess()
     study._time_alone(pool, {pool: Run("", 0)}, [Run("dear", 0), Run("plain", 0)])
     assert pool.timed == ["plain", "dear"]

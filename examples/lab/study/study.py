@@ -29,7 +29,7 @@ __all__ = ["run_study"]
 TIMING, REHEARSAL = 2.5, 8.0  # seconds: of each arm by itself, and of all together
 STARTING = 180.0  # seconds until a process must have answered for the first time
 SOON = 0.5  # seconds from telling processes to begin until they do
-TIMED = 0.01  # of a long study's time, in which timing is repeated
+TIMED = 0.02  # of a long study's time, in which timing is repeated
 LAST = 4.0  # seconds before the end at which whoever is still at work is ended
 WRITING = 3.0  # seconds that a run takes to write its result
 
