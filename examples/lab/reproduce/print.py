@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
+from lab.benchmarks.measures import table as markdown_table
 from lab.reproduce.rows import Column, Note, PaperTable, Row
 
 __all__ = ["format_apart", "format_paper_table", "spread"]
@@ -35,7 +36,7 @@ def format_paper_table(
             found = None if row.ours is None else cell(row, column)
             line += _three(value, found, column.digits, notes.of(row, column))
         lines.append(line)
-    body = _joined(lines)
+    body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     parts = [title, f"Section {table.section} of the paper. " + " ".join(about), body, notes.text()]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -47,14 +48,15 @@ def format_apart(numbers: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
         numbers: From the name of a row to that of a column to a number a seed, in percent.
     """
     columns = list(next(iter(numbers.values())))
-    lines = [["method", *columns], ["---", *["--:"] * len(columns)]]
-    for method, found in numbers.items():
-        lines.append([_escaped(method), *(spread(found[column], 2) for column in columns)])
+    rows = [
+        [_escaped(method), *(spread(found[column], 2) for column in columns)]
+        for method, found in numbers.items()
+    ]
     about = (
         "NME (%) of ours on the landmarks that the set marks as visible and as occluded, apart. "
         "The paper has no such numbers."
     )
-    return f"\n{about}\n\n{_joined(lines)}\n"
+    return f"\n{about}\n\n{markdown_table(['method', *columns], rows, markdown=True)}\n"
 
 
 def spread(values: Sequence[float], digits: int) -> str:
@@ -63,10 +65,6 @@ def spread(values: Sequence[float], digits: int) -> str:
     if len(values) == 1:
         return mean
     return f"{mean} ± {statistics.stdev(values):.{digits}f}"
-
-
-def _joined(lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _three(

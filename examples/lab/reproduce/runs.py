@@ -79,22 +79,15 @@ class Bench:
 
     def errors(self, run: Run, test: str) -> dict[str, Tensor]:
         """Errors of a run on a test set, by subset: `(B,)` each, fractions."""
-        path = self.folder(run) / f"errors_{test}.json"
-        if not path.exists():
-            write_json(path, self._measure(self.detector(run), self.source.tests[test]))
-        return self._by_subset(json.loads(path.read_text()), test)
+        self._keep_errors(run, test)
+        return self._by_subset(json.loads(self._errors(run, test).read_text()), test)
 
     def errors_apart(self, run: Run, test: str) -> dict[str, dict[str, Tensor]]:
         """The same over "visible" and over "occluded" landmarks, if the set knows which are."""
-        occluded = self._test(test)[2]
-        if occluded is None:
+        if self._test(test)[2] is None:
             return {}
-        path = self.folder(run) / f"errors_{test}_apart.json"
-        if not path.exists():
-            errors = self._landmark_errors(self.detector(run), self.source.tests[test])
-            parts = {"visible": ~occluded, "occluded": occluded}
-            write_json(path, {name: mean_errors(errors, of).tolist() for name, of in parts.items()})
-        kept = json.loads(path.read_text())
+        self._keep_errors(run, test)
+        kept = json.loads(self._errors(run, test, "_apart").read_text())
         return {name: self._by_subset(values, test) for name, values in kept.items()}
 
     def observations(self, run: Run) -> list[dict[str, Tensor]]:
@@ -173,7 +166,8 @@ class Bench:
             )
             raise ValueError(msg)
         path.parent.mkdir(exist_ok=True)
-        write_json(path, self._measure(detector, self.source.tests[OBSERVED_ON]))
+        errors = self._landmark_errors(detector, self.source.tests[OBSERVED_ON])
+        write_json(path, errors.nanmean(dim=1).tolist())
 
     def _trainer(self, run: Run, folder: Path) -> Trainer:
         budget, ours = self.settings.budget, run.ours
@@ -213,12 +207,24 @@ class Bench:
     def _observation(self, run: Run, step: int) -> Path:
         return self.folder(run) / "observations" / f"step_{step:08d}.json"
 
-    def _measure(self, detector: MDM | HourglassNet, test: TestSet) -> list[float]:
-        """NME of each picture, by the distance of the outer corners of the eyes."""
-        return self._landmark_errors(detector, test).nanmean(dim=1).tolist()
+    def _keep_errors(self, run: Run, test: str) -> None:
+        """Measure a run on a test set once, and keep all that is asked of it."""
+        occluded = self._test(test)[2]
+        whole, apart = self._errors(run, test), self._errors(run, test, "_apart")
+        if whole.exists() and (occluded is None or apart.exists()):
+            return
+        errors = self._landmark_errors(self.detector(run), self.source.tests[test])
+        if occluded is not None:
+            parts = {"visible": ~occluded, "occluded": occluded}
+            means = {name: mean_errors(errors, chosen) for name, chosen in parts.items()}
+            write_json(apart, {name: each.tolist() for name, each in means.items()})
+        write_json(whole, errors.nanmean(dim=1).tolist())
+
+    def _errors(self, run: Run, test: str, part: str = "") -> Path:
+        return self.folder(run) / f"errors_{test}{part}.json"
 
     def _landmark_errors(self, detector: MDM | HourglassNet, test: TestSet) -> Tensor:
-        """Of each landmark of each picture, `(B, N)`, by the same distance."""
+        """Of each landmark, `(B, N)`, by the distance of the outer corners of the eyes."""
         pictures = self.test_pictures(test.name)
         decode, condition = codec_of(detector, test.scheme).decode, CONDITIONS[test.condition]
         found = []

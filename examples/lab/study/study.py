@@ -185,27 +185,21 @@ class _Study:
     ) -> tuple[dict[str, float], float]:
         """Seconds of a step of each arm that works, and of measuring a picture.
 
-        A long study times its arms in several rounds and takes the middle: a machine is faster at
+        A long study times its arms in several rounds and takes the median: a machine is faster at
         one moment than at another, and the first arm pays for a cold start.
         """
+        working = list({run.arm: run for run in reversed(runs)}.values())
+        rounds = 1 + int(TIMED * (self.deadline - time.time()) / (TIMING * len(working)))
         timings: dict[str, list[float]] = {}
-        pictures, broken = [], set[str]()
-        arms = list({run.arm: run for run in reversed(runs)}.values())
-        rounds = 1 + int(TIMED * (self.deadline - time.time()) / (TIMING * len(arms)))
-        for run in arms * rounds:
-            if run.arm in broken:
-                continue
-            worker = next((each for each, own in by_worker.items() if own.arm == run.arm), None)
-            if worker is None and len(pool.workers) < len(runs) and pool.workers:
-                worker = pool.workers[0]  # which is at another arm
-                by_worker[worker] = run
-                self._ask_one(pool, by_worker, worker, "prepare", run)
-            timed = worker and self._ask_one(pool, by_worker, worker, "time_alone", TIMING)
-            if timed:
-                timings.setdefault(run.arm, []).append(timed["step"])
-                pictures.append(timed["picture"])
-            else:
-                broken.add(run.arm)
+        pictures = []
+        for _ in range(rounds):
+            for run in list(working):
+                timed = self._time_arm(pool, by_worker, run, shared=len(pool.workers) < len(runs))
+                if timed is None:
+                    working.remove(run)
+                else:
+                    timings.setdefault(run.arm, []).append(timed["step"])
+                    pictures.append(timed["picture"])
         steps = {arm: median(values) for arm, values in timings.items()}
         if not steps and time.time() >= self.deadline:
             msg = (
@@ -218,6 +212,17 @@ class _Study:
             raise RuntimeError(msg)
         self.say(f"seconds of a step by itself: {steps}")
         return steps, median(pictures)
+
+    def _time_arm(
+        self, pool: Pool, by_worker: dict[Worker, Run], run: Run, *, shared: bool
+    ) -> dict[str, float] | None:
+        """One timing of an arm; None if it fails. Several arms may share a worker."""
+        worker = next((each for each, own in by_worker.items() if own.arm == run.arm), None)
+        if worker is None and shared and pool.workers:
+            worker = pool.workers[0]  # which is at another arm
+            by_worker[worker] = run
+            self._ask_one(pool, by_worker, worker, "prepare", run)
+        return worker and self._ask_one(pool, by_worker, worker, "time_alone", TIMING)
 
     def _ask_one(
         self,
