@@ -7,6 +7,7 @@ import warnings
 
 import pytest
 import torch
+from ranks import leave
 from torch import distributed, multiprocessing, nn
 from torch.utils.data import DataLoader, TensorDataset
 from toys import (
@@ -371,6 +372,7 @@ def process(rank, folder, port):
     fit(module, adversary, half(rank), **{**together, "strategy": DDPStrategy(static_graph=True)})
     assert adversary.report is not None
     distributed.destroy_process_group()
+    leave(rank, folder)
 
 
 def half(rank):

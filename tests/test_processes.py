@@ -5,6 +5,7 @@ import io
 
 import pytest
 import torch
+from ranks import run_ranks
 from torch import distributed, multiprocessing
 from torch.utils.data import DataLoader, Dataset
 from toys import HeatmapToy, heatmap_batch, tiny_adversary
@@ -80,16 +81,12 @@ def test_a_child_process_is_refused_and_may_train_a_copy(method):
     assert calls == {"handed": 0, "own": len(CALLS)}
 
 
-def rank_of_a_run(rank, adversary, folder):
-    torch.set_num_threads(1)
-    store = distributed.FileStore(f"{folder}/store", 2)
-    distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+def rank_of_a_run(rank, adversary):
     torch.manual_seed(0)
     net = HeatmapToy()
     for seed in range(2):
         adversary(net, *heatmap_batch(seed=seed + rank)).backward()
-    torch.save(weights_of(adversary), f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
+    return weights_of(adversary)
 
 
 def weights_of(adversary):
@@ -100,8 +97,7 @@ def weights_of(adversary):
 def test_what_is_spawned_as_a_distributed_run_learns_together(tmp_path):
     adversary = tiny_adversary()
     before = weights_of(adversary).clone()
-    multiprocessing.spawn(rank_of_a_run, (adversary, str(tmp_path)), nprocs=2)
-    one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    one, other = run_ranks(rank_of_a_run, tmp_path, adversary)
     assert torch.equal(one, other)
     assert not torch.equal(one, before)
     assert torch.equal(weights_of(adversary), before)  # PyTorch would share their memory

@@ -5,8 +5,9 @@ import math
 
 import pytest
 import torch
-from test_distributed import WORLD, Noiseless, flat
-from torch import distributed, multiprocessing, nn
+from ranks import run_ranks
+from test_distributed import Noiseless, flat
+from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 from toys import (
@@ -373,14 +374,9 @@ def vectors(holder, networks):
 # --- several processes ---------------------------------------------------------------------------
 
 
-def process(rank, folder):
+def process(rank):
     """Both ways of learning, on this process's part of every batch."""
-    torch.set_num_threads(1)
-    store = distributed.FileStore(f"{folder}/store", WORLD)
-    distributed.init_process_group("gloo", store=store, rank=rank, world_size=WORLD)
-    ends = {told: learn_together(rank, told) for told in (False, True)}
-    torch.save(ends, f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
+    return {told: learn_together(rank, told) for told in (False, True)}
 
 
 def learn_together(rank, told):
@@ -416,9 +412,7 @@ def learn_together(rank, told):
 def ends(tmp_path_factory):
     if not distributed.is_available() or not distributed.is_gloo_available():
         pytest.skip("needs gloo")
-    folder = tmp_path_factory.mktemp("ranks")
-    multiprocessing.spawn(process, args=(str(folder),), nprocs=WORLD)
-    return [torch.load(f"{folder}/{rank}.pt", weights_only=True) for rank in range(WORLD)]
+    return run_ranks(process, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("told", [False, True], ids=["untold", "told"])

@@ -8,8 +8,9 @@ import functools
 
 import pytest
 import torch
-from test_distributed import WORLD, Noiseless, PlainToy, flat
-from torch import distributed, multiprocessing, nn
+from ranks import WORLD, run_ranks
+from test_distributed import Noiseless, PlainToy, flat
+from torch import distributed, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -71,23 +72,17 @@ def state_of(part):
     return flat(v.full_tensor() if isinstance(v, DTensor) else v for v in values)
 
 
-def process(rank, folder):
-    torch.set_num_threads(1)
-    store = distributed.FileStore(f"{folder}/store", WORLD)
-    distributed.init_process_group("gloo", store=store, rank=rank, world_size=WORLD)
+def process(rank):
     ends = {name: train(rank, WORLD, name) for name in ("ddp", "fsdp2")}
     # As by default: a share of the pictures, random ones, and untold.
     usual = {"share": None, "beta": "adaptive", "regions": "random", "appearance": "random"}
     ends["usual"] = train(rank, WORLD, "fsdp2", told=False, optimizer=None, **usual)
-    torch.save(ends, f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
+    return ends
 
 
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    multiprocessing.spawn(process, args=(str(folder),), nprocs=WORLD)
-    return [torch.load(f"{folder}/{rank}.pt", weights_only=True) for rank in range(WORLD)]
+    return run_ranks(process, tmp_path_factory.mktemp("ranks"))
 
 
 @functools.cache

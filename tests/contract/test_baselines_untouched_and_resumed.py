@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from ranks import run_ranks
 from test_resume import Run as AdversaryRun
 from test_untouched import (
     DETECTORS,
@@ -17,7 +18,7 @@ from test_untouched import (
     preset_gradients,
     settle,
 )
-from torch import distributed, multiprocessing, nn
+from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from toys import CoordinateToy, HeatmapToy, differences, heatmap_batch, snapshot, task_and_batch
 
@@ -329,11 +330,8 @@ def test_the_loss_scale_of_float16_is_resumed(tmp_path):
 # --- several processes -------------------------------------------------------------------------
 
 
-def process(rank, folder):
+def process(rank):
     """One process: other pictures and another start of the mixer than the other one's."""
-    torch.set_num_threads(1)
-    store = distributed.FileStore(f"{folder}/store", 2)
-    distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
     torch.manual_seed(0)
     net = DistributedDataParallel(HeatmapToy())
     torch.manual_seed(rank)
@@ -342,19 +340,16 @@ def process(rank, folder):
         task, images, target = task_and_batch("heatmap", seed=10 * step + rank)
         (task.error(net(images), target).mean() + defence(net, images, target)).backward()
     _, images, target = task_and_batch("heatmap")
-    end = {
+    return {
         "learned": [p.detach().clone() for p in defence.parameters()],
         "gradients": [p.grad for p in net.parameters()],
         "pictures": defence.pictures(net, images, target),
     }
-    torch.save(end, f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
 
 
 @pytest.mark.skipif(not distributed.is_gloo_available(), reason="needs gloo")
 def test_two_processes_learn_one_mixer_and_draw_different_pictures(tmp_path):
-    multiprocessing.spawn(process, (str(tmp_path),), nprocs=2)
-    one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    one, other = run_ranks(process, tmp_path)
     assert differences(one["learned"], other["learned"]) == []
     torch.testing.assert_close(one["gradients"], other["gradients"])
     assert not torch.equal(one["pictures"], other["pictures"])

@@ -6,9 +6,10 @@ import functools
 
 import pytest
 import torch
+from ranks import WORLD, run_ranks
 from sync_norm import SyncByHand, SyncOnCpu
 from test_modes import literal_adversary, moved
-from torch import distributed, multiprocessing, nn
+from torch import distributed, nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from toys import HeatmapToy, differences, heatmap_batch, snapshot, tiny_adversary, tiny_attacker
@@ -16,7 +17,7 @@ from toys import HeatmapToy, differences, heatmap_batch, snapshot, tiny_adversar
 from advaug import HeatmapTask, ShapeError
 from advaug.base.distributed import average
 
-WORLD, STEPS, LONG = 2, 5, 20
+STEPS, LONG = 5, 20
 POLICIES = ("isolated", "split")
 MODES = ("alternating", "shared", "fused")
 pytestmark = pytest.mark.skipif(
@@ -51,11 +52,8 @@ def flat(tensors):
     return torch.cat([tensor.detach().flatten().double() for tensor in tensors])
 
 
-def process(rank, folder):
+def process(rank):
     """One process: all trainings, one after the other."""
-    torch.set_num_threads(1)
-    store = distributed.FileStore(f"{folder}/store", WORLD)
-    distributed.init_process_group("gloo", store=store, rank=rank, world_size=WORLD)
     ends = {batch_norm: train(rank, batch_norm) for batch_norm in POLICIES}
     ends |= {mode: train_on_parts(rank, WORLD, mode) for mode in MODES}
     ends["sharded"] = {mode: shard(rank, mode) for mode in MODES}
@@ -67,8 +65,7 @@ def process(rank, folder):
     ends["sync"] = {name: sync_gradients(rank, name) for name in SYNC}
     ends["joined"] = joined_statistics(rank)
     refuse_a_second_set_for_shards(rank)
-    torch.save(ends, f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
+    return ends
 
 
 def train(rank, batch_norm):
@@ -280,9 +277,7 @@ def meet_an_empty_batch(rank):
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory):
     """What each process ends with, by training."""
-    folder = tmp_path_factory.mktemp("ranks")
-    multiprocessing.spawn(process, args=(str(folder),), nprocs=WORLD)
-    return [torch.load(f"{folder}/{rank}.pt", weights_only=True) for rank in range(WORLD)]
+    return run_ranks(process, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.fixture(params=POLICIES)
