@@ -50,6 +50,7 @@ def main() -> None:
         accelerator.save_state(str(arguments.output))
     accelerator.print(f"loss {loss.item():.4f} on the last of {arguments.steps} batches")
     accelerator.print(adversary.report.read())
+    accelerator.end_training()
 
 
 if __name__ == "__main__":
