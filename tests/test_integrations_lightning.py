@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import warnings
 
 import pytest
@@ -361,6 +360,8 @@ def process(rank, folder, port):
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
         TORCHELASTIC_RUN_ID="test",
+        TORCHELASTIC_USE_AGENT_STORE="True",
+        TORCHELASTIC_RESTART_COUNT="0",
     )
     together = {"devices": 2, "strategy": "ddp", "use_distributed_sampler": False}
     for accumulate in WINDOWS:
@@ -382,10 +383,9 @@ def half(rank):
 
 
 def test_two_processes_end_where_one_on_the_joined_batches_ends(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    multiprocessing.spawn(process, args=(str(tmp_path), port), nprocs=2)
+    # As torchrun does it: a port that is only looked up may be another's when it is needed.
+    store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    multiprocessing.spawn(process, args=(str(tmp_path), store.port), nprocs=2)
     for accumulate in WINDOWS:
         (net, weights), (other_net, other_weights) = (
             torch.load(tmp_path / f"{accumulate}-{rank}.pt", weights_only=True) for rank in range(2)

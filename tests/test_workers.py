@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import time
 
 import pytest
 import torch
@@ -77,10 +76,18 @@ def test_evaluating(tmp_path, when):
 
 
 def kill_a_child():
-    """Kill the workers of this process, and give PyTorch time to hear of it."""
+    """Kill the workers of this process."""
     for worker in multiprocessing.active_children():  # unlike the tracker of Python's resources
-        worker.kill()
-    time.sleep(1)
+        kill(worker.pid)
+
+
+def kill(worker):
+    """Kill a process and wait for its end; with it the signal has come that PyTorch listens to.
+
+    The dead process is left to be waited for: PyTorch asks it what it died of.
+    """
+    os.kill(worker, signal.SIGKILL)
+    os.waitid(os.P_PID, worker, os.WEXITED | os.WNOWAIT)
 
 
 def test_training(tmp_path):
@@ -94,8 +101,7 @@ def test_training(tmp_path):
     def step(number):
         if number == 2:
             for worker in streamed._reader._workers:
-                os.kill(worker.pid, signal.SIGKILL)
-            time.sleep(1)
+                kill(worker.pid)
         return plain(number)
 
     killed.step = step
