@@ -2,7 +2,7 @@
 
 import functools
 import random
-import time
+import sys
 import warnings
 
 import numpy as np
@@ -148,22 +148,32 @@ def test_what_an_object_holds_costs_nothing():
     """50,000 records beside a network: a walk over them took half a minute a step."""
     records = [{"id": n, "points": [n, n + 1], "file": {"name": str(n)}} for n in range(50_000)]
     images, heatmaps = heatmap_batch()
-    seconds = []
+    calls = []
     for held in ([], records):
         holder = Plain(HeatmapToy(), held)
         adversary = tiny_adversary()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             adversary(holder.predict, images, heatmaps).backward()
-            best = min(_seconds(lambda: adversary(holder.predict, images, heatmaps)) for _ in "123")  # noqa: B023 # at once
-        seconds.append(best)
-    assert seconds[1] < 3 * seconds[0] + 0.05
+            calls.append(_calls(functools.partial(adversary, holder.predict, images, heatmaps)))
+    assert calls[0] > 100
+    assert calls[1] < calls[0] + len(records) / 10
 
 
-def _seconds(work):
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+def _calls(work):
+    """How many functions are called, Python's and C's: unlike seconds, on every machine as many."""
+    count = 0
+
+    def seen(frame, event, argument):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(seen)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
 
 
 def test_a_detector_and_an_appearance_that_work_in_place_spoil_nothing():
