@@ -3,14 +3,12 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from stopped import stopped_at
 from test_make_masked import files, source
 
 from advaug.augment.corruptions import (
@@ -26,6 +24,7 @@ from advaug.datasets import PtsFolder, read_pts
 from advaug.datasets.crop import landmark_box
 from advaug.datasets.writers import corrupted
 from advaug.datasets.writers.corrupted import make_corrupted
+from advaug.datasets.writers.manifest import JOURNAL
 from advaug.errors import DatasetError
 
 __all__ = ["source"]  # a fixture
@@ -127,13 +126,10 @@ def test_other_kinds_can_be_added_later(source, tmp_path):
 
 def test_a_killed_command_leaves_no_half_file_and_goes_on(source, tmp_path):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "advaug", "corrupt", str(source), str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not list(out.glob("*/*/*.png")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    # In the fourth folder, at its third picture.
+    killed = stopped_at(3 * 8 + 7, signal.SIGKILL, "corrupt", source, out)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(set(out.rglob("*.tmp")) - set(out.rglob(JOURNAL))) == 1
     for name, content in files(out).items():
         if name.endswith((".png", ".PNG", ".jpg")):
             Image.open(out / name).load()
@@ -143,8 +139,9 @@ def test_a_killed_command_leaves_no_half_file_and_goes_on(source, tmp_path):
             assert json.loads(content)["benchmark"] == BENCHMARK
     written = sum(name.lower().endswith((".png", ".jpg")) for name in files(out))
     total = 3 * len(CORRUPTIONS) * len(SEVERITIES)
-    assert 0 < written < total
-    assert total - written <= make_corrupted(source, out) <= total - written + 1
+    assert written == 3 * 3 + 2
+    assert make_corrupted(source, out) == total - written
+    assert not list(out.rglob("*.tmp"))
 
 
 def test_no_half_file_is_left_when_writing_fails(source, tmp_path, monkeypatch):
