@@ -11,6 +11,7 @@ from advaug.datasets.readers.pts import write_pts
 
 PEOPLE = {"train": 7, "val": 5}
 SEVERAL = 2  # pictures of each person
+LONG = 3600.0  # seconds: none of these studies is in a hurry, however busy the machine is
 
 
 @pytest.fixture(scope="session", name="root")

@@ -114,11 +114,16 @@ def test_a_full_disk_is_named_and_other_errors_stay(pictures, run, monkeypatch, 
     def fail(*_):
         raise kind
 
+    usage = shutil.disk_usage(run)
+
+    def left(free):
+        monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda _: usage._replace(free=free))
+
     monkeypatch.setattr(again.accelerator, "save_state", fail)
+    left(2**40)
     with pytest.raises(type(kind), match="writer failed|broken"):
         again.fit()
-    usage = shutil.disk_usage(run)
-    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda _: usage._replace(free=0))
+    left(0)
     with pytest.raises(OSError, match="No space left.*the one before it stays.*--resume"):
         again.fit()
     assert resume(pictures, run).resumed_at == 4

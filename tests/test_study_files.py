@@ -21,7 +21,7 @@ from lab.study.results import read_measured, read_result
 from lab.study.settings import NEWER, Run
 from lab.study.study import _Study, run_study
 from lab.study.worker import _Worker
-from small_study import people_root, settings_of  # noqa: F401 # a fixture
+from small_study import LONG, people_root, settings_of  # noqa: F401 # a fixture
 
 from advaug.base.files import locked_folder
 from advaug.errors import DatasetError
@@ -127,7 +127,7 @@ def test_a_run_that_was_stopped_is_measured_to_the_same_errors(root, tmp_path):
     for name in ("whole", "stopped"):
         settings = settings_of(root, tmp_path / name)
         render(settings)
-        worker, late = _Worker(settings, captured=False), time.time() + 600
+        worker, late = _Worker(settings, captured=False), time.time() + LONG
         if name == "stopped":
             stopping = Learner.step
 
@@ -156,7 +156,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_ends_alone(root, tmp_path, chec
     shutil.copytree(checkpoints, bad.folder(tmp_path) / "checkpoints")
     for path in bad.folder(tmp_path).rglob("states.pt"):
         path.write_bytes(b"")
-    late, told = time.time() + 300, []
+    late, told = time.time() + LONG, []
     pool = Pool(settings, 2, told.append)
     try:
         first, second = pool.workers
@@ -179,7 +179,7 @@ def measured(tmp_path, root):
     """Settings of a study of one run, which is done."""
     settings = settings_of(root, tmp_path, arms=("saat",), seeds=(1,), committee=0)
     render(settings)
-    late = time.time() + 600
+    late = time.time() + LONG
     _Worker(settings, captured=False).run(RUN, 2, late, late)
     assert read_result(RUN, settings) is not None
     return settings
@@ -248,10 +248,10 @@ from lab.study.pool import Pool
 if __name__ == "__main__":
     settings = Settings(root=Path(sys.argv[1]), output=Path(), **PLANS["tiny"], choose_people=2)
     pool = Pool(settings, 1, print)
-    pool.ask({pool.workers[0]: ("_wait", ())}, time.time() + 100)  # it has read its pictures
-    pool.workers[0].tell("rehearse", time.time() + 500, 1.0)  # it sleeps until then
+    pool.ask({pool.workers[0]: ("_wait", ())}, time.time() + 3600)  # it has read its pictures
+    pool.workers[0].tell("rehearse", time.time() + 3600, 1.0)  # it sleeps until then
     print(pool.workers[0].process.pid, flush=True)
-    time.sleep(600)
+    time.sleep(3600)
 """
 
 
@@ -271,8 +271,8 @@ def test_processes_end_with_a_study_that_is_killed_and_leave_nothing_behind(root
     with study:
         worker = int(study.stdout.readline())
         study.kill()
-        _, said = study.communicate(timeout=100)  # until the processes that it started end
-    end = time.time() + 60
+        _, said = study.communicate(timeout=LONG / 4)  # until the processes that it started end
+    end = time.time() + LONG / 4
     while alive(worker) and time.time() < end:
         time.sleep(0.1)
     assert not alive(worker)
