@@ -16,11 +16,18 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))  # for the literal reference
 
-settings.register_profile("advaug", derandomize=True, deadline=None, max_examples=20, database=None)
+settings.register_profile(
+    "advaug",
+    derandomize=True,
+    deadline=None,
+    max_examples=20,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],  # which a busy machine may be
+)
 settings.load_profile("advaug")
 
 

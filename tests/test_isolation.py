@@ -2,12 +2,12 @@
 
 import functools
 import random
-import sys
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from counted import calls
 from torch import nn
 from toys import HeatmapToy, differences, heatmap_batch, snapshot, tiny_adversary
 
@@ -148,32 +148,17 @@ def test_what_an_object_holds_costs_nothing():
     """50,000 records beside a network: a walk over them took half a minute a step."""
     records = [{"id": n, "points": [n, n + 1], "file": {"name": str(n)}} for n in range(50_000)]
     images, heatmaps = heatmap_batch()
-    calls = []
+    counts = []
     for held in ([], records):
         holder = Plain(HeatmapToy(), held)
         adversary = tiny_adversary()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             adversary(holder.predict, images, heatmaps).backward()
-            calls.append(_calls(functools.partial(adversary, holder.predict, images, heatmaps)))
-    assert calls[0] > 100
-    assert calls[1] < calls[0] + len(records) / 10
-
-
-def _calls(work):
-    """How many functions are called, Python's and C's: unlike seconds, on every machine as many."""
-    count = 0
-
-    def seen(frame, event, argument):
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    sys.setprofile(seen)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-    return count
+            step = functools.partial(adversary, holder.predict, images, heatmaps)
+            counts.append(calls(step))
+    assert counts[0] > 100
+    assert counts[1] < counts[0] + len(records) / 10
 
 
 def test_a_detector_and_an_appearance_that_work_in_place_spoil_nothing():
