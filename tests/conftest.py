@@ -31,12 +31,23 @@ settings.register_profile(
 settings.load_profile("advaug")
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
-    """Whatever a test draws from a global generator, it draws the same each time."""
+def seed():
+    """Whatever is drawn from a global generator from here on is the same each time."""
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002 # the global state itself is under test
     random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    seed()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef):
+    """Neither does what tests share depend on which test came before it."""
+    if fixturedef.scope != "function":
+        seed()
 
 
 @pytest.fixture

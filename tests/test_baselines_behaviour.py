@@ -1,6 +1,5 @@
 """Each baseline does what its name says, at the cost that its docstring states."""
 
-import functools
 import re
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from toys import (
     HeatmapToy,
     MultiStageToy,
     differences,
+    once,
     pictures,
     task_and_batch,
 )
@@ -68,10 +68,9 @@ every_defence = pytest.mark.parametrize("make", MAKERS.values(), ids=list(MAKERS
 both_kinds = pytest.mark.parametrize("kind", ["heatmap", "coordinate"])
 
 
-@functools.cache
+@once
 def trained(kind):
     """A detector without dropout that has learned to find the blobs, in evaluation mode."""
-    torch.manual_seed(0)
     detector = HeatmapToy(dropout=0.0) if kind == "heatmap" else CoordinateToy(dropout=0.0)
     task, *_ = task_and_batch(kind)
     optimizer = torch.optim.Adam(detector.parameters(), lr=1e-2)

@@ -5,7 +5,7 @@ import functools
 import pytest
 import torch
 from test_baselines_behaviour import trained
-from toys import pictures, task_and_batch, tiny_adversary
+from toys import once, pictures, task_and_batch, tiny_adversary
 
 from advaug import SampleAdaptiveAdversary, View
 from advaug.errors import ShapeError
@@ -227,10 +227,9 @@ def error_of(task, net, kind, attack):
     return sum(found) / len(found)
 
 
-@functools.cache
+@once
 def learned(kind, changes=CHANGES, rate=3e-3):
     """An attacker that has learned against a fixed detector, by its gradient and nothing else."""
-    torch.manual_seed(0)
     net, (task, *_) = trained(kind), task_and_batch(kind)
     attacker = MixingAttacker(changes, base_width=8, coarse=2)
     optimizer = torch.optim.Adam(attacker.parameters(), lr=rate)

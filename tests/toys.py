@@ -1,6 +1,7 @@
 """Tiny detectors, simple pictures with exact landmarks, and an adversary of their size."""
 
 import contextlib
+import functools
 import warnings
 from dataclasses import replace
 
@@ -147,6 +148,22 @@ def task_and_batch(kind, count=4, seed=0):
     if kind == "heatmap":
         return HeatmapTask(), *heatmap_batch(count, seed=seed)
     return CoordinateTask(), *pictures(count, seed=seed)
+
+
+def once(train):
+    """Train what several tests share when the first of them needs it.
+
+    The global generator is left as it was. Else this test would draw other numbers than those that
+    find it trained, and which one comes first depends on how the tests are shared out.
+    """
+
+    @functools.cache
+    def trained(*arguments, **options):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return train(*arguments, **options)
+
+    return trained
 
 
 def snapshot(state):

@@ -1,10 +1,8 @@
 """Within 200 steps against a fixed trained detector: half as much error again, SSIM above .7."""
 
-import functools
-
 import pytest
 import torch
-from toys import CoordinateToy, HeatmapToy, task_and_batch, tiny_adversary
+from toys import CoordinateToy, HeatmapToy, once, task_and_batch, tiny_adversary
 
 from advaug.step.in_batch import CONTROL_EVERY
 
@@ -20,10 +18,9 @@ def batch(kind, seed, count=8):
     return images, target
 
 
-@functools.cache
+@once
 def trained(kind):
     """A detector that has learned to find the blobs, and the error that is left."""
-    torch.manual_seed(0)
     detector = HeatmapToy(dropout=0.0) if kind == "heatmap" else CoordinateToy(dropout=0.0)
     task, *_ = task_and_batch(kind)
     optimizer = torch.optim.Adam(detector.parameters(), lr=1e-2)
