@@ -94,7 +94,6 @@ def look(report, folder, *words):
         ],
         capture_output=True,
         text=True,
-        timeout=120,
         check=True,
     )
     found = re.search(r"<pre>(.*)</pre>", done.stdout, re.DOTALL)
