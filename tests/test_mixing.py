@@ -5,7 +5,7 @@ import functools
 import pytest
 import torch
 from test_baselines_behaviour import trained
-from toys import once, pictures, task_and_batch, tiny_adversary
+from toys import in_double, once, pictures, task_and_batch, tiny_adversary
 
 from advaug import SampleAdaptiveAdversary, View
 from advaug.errors import ShapeError
@@ -230,17 +230,18 @@ def error_of(task, net, kind, attack):
 @once
 def learned(kind, changes=CHANGES, rate=3e-3):
     """An attacker that has learned against a fixed detector, by its gradient and nothing else."""
-    net, (task, *_) = trained(kind), task_and_batch(kind)
-    attacker = MixingAttacker(changes, base_width=8, coarse=2)
-    optimizer = torch.optim.Adam(attacker.parameters(), lr=rate)
-    for step in range(60):
-        _, images, target = task_and_batch(kind, 8, step)
-        attacked = images + attacker(images, None, torch.randn_like(images[:, :1]))
-        loss = -task.error(net(attacked), target).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return task, net, attacker
+    with in_double():
+        net, (task, *_) = trained.__wrapped__(kind), task_and_batch(kind)
+        attacker = MixingAttacker(changes, base_width=8, coarse=2)
+        optimizer = torch.optim.Adam(attacker.parameters(), lr=rate)
+        for step in range(60):
+            _, images, target = task_and_batch(kind, 8, step)
+            attacked = images + attacker(images, None, torch.randn_like(images[:, :1]))
+            loss = -task.error(net(attacked), target).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return task, net.float(), attacker.float()
 
 
 def mixed(attacker, images, weights):
