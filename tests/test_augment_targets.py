@@ -95,6 +95,8 @@ FORMS = {
     "torchvision": (dicts(), seen(LISTED, LISTED_SHOWN)),
     "ultralytics": (flat(), seen(LISTED, LISTED_SHOWN)),
     "ultralytics-column": (flat((-1, 1)), seen(LISTED, LISTED_SHOWN)),
+    "nobody": (PEOPLE[:, :0], [[]] * BATCH),
+    "nobody-visible": ((PEOPLE[:, :0], PEOPLE_SHOWN[:, :0]), [[]] * BATCH),
     "dict": ({"keypoints": ONE}, seen(ONE, EVERY)),
     "whole-numbers": (ONE.round().long(), seen(ONE.round(), EVERY)),
     "double": (ONE.double(), seen(ONE, EVERY)),

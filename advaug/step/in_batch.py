@@ -203,7 +203,8 @@ class InBatch(Learner):
         check_target_device(target, pictures.images)
         landmarks = read_target(target, pictures.sizes, normalized=normalized)
         if isinstance(landmarks, Landmarks) and self.reads(pictures.images.device):
-            check_units(landmarks, (pictures.images.shape[-2], pictures.images.shape[-1]))
+            size = (pictures.images.shape[-2], pictures.images.shape[-1])
+            check_units(landmarks, size, normalized=normalized)
         return landmarks
 
     def _count(self, batch: int) -> int:

@@ -29,6 +29,8 @@ from advaug.heatmaps import default_sigma, resize_heatmaps
 
 __all__ = ["Landmarks", "check_units", "read_target", "structure_of"]
 
+MOST_NEGATIVE = 1 / 3  # of fractions; more than a third of a batch cannot be out of its pictures
+FROM_MINUS_ONE = "pass `(target + 1) / 2` and `normalized=True`."
 TOGETHER = 8  # landmarks drawn at once; each of them needs memory for a whole map
 FORMS = (
     "landmarks (B, N, 2), with or without visible, heatmaps (B, N, h, w), people (B, P, N, 2 or "
@@ -83,6 +85,8 @@ def read_target(
         raise TypeError(msg)
     if isinstance(found, Tensor):
         return found
+    if found.points.shape[1] == 0:  # nobody in any picture
+        found = Landmarks(found.points.new_zeros(batch, 1, 2), found.visible.new_zeros(batch, 1))
     points = widen(found.points.detach())
     shown = found.visible & points.isfinite().all(dim=-1)
     points = torch.where(shown[..., None], points, 0.0)  # a NaN would spread over S
@@ -93,26 +97,48 @@ def read_target(
     return Landmarks(points, shown)
 
 
-def check_units(landmarks: Landmarks, size: tuple[int, int]) -> None:
-    """Raise if the visible landmarks cannot be pixels of the picture; reads their values."""
+def check_units(landmarks: Landmarks, size: tuple[int, int], *, normalized: bool) -> None:
+    """Raise if the visible landmarks cannot be where the caller says; reads their values.
+
+    Args:
+        landmarks: In pixels.
+        size: `(height, width)` of the pictures.
+        normalized: Whether the caller gave them as fractions.
+    """
     points = landmarks.points[landmarks.visible]
     if len(points) < 2:
         return
+    height, width = size
+    if normalized:
+        _check_fractions((points + 0.5) / points.new_tensor([width, height]))
     low, high = float(points.amin()), float(points.amax())
-    if min(size) > 8 and low >= -1 and high <= 1:
+    if not normalized and min(size) > 8 and low >= -1 and high <= 1:
+        fix = "For fractions of its sides pass `normalized=True`."
+        if low < 0:
+            fix = f"As they are in [-1, 1], {FROM_MINUS_ONE}"
         msg = (
-            f"`target` must be in pixels of the picture, {size[1]} x {size[0]}, but all of its "
-            f"landmarks lie from {low:.3g} to {high:.3g}. For fractions of its sides "
-            "pass `normalized=True`."
+            f"`target` must be in pixels of the picture, {width} x {height}, but all of its "
+            f"landmarks lie from {low:.3g} to {high:.3g}. {fix}"
         )
         raise ValueError(msg)
-    height, width = size
     x, y = points.unbind(dim=-1)
     inside = (x > -0.5 * width) & (x < 1.5 * width) & (y > -0.5 * height) & (y < 1.5 * height)
     if not bool(inside.any()):
         msg = (
             f"`target` must lie in the picture, {width} x {height}, but all of its landmarks are "
             f"far outside, from {low:.4g} to {high:.4g}. Scale them with the picture."
+        )
+        raise ValueError(msg)
+
+
+def _check_fractions(points: Tensor) -> None:
+    """Raise on coordinates in [-1, 1], of which about a half is negative."""
+    negative = float((points < 0).float().mean())
+    if negative > MOST_NEGATIVE and bool((points.abs() <= 1).all()):
+        msg = (
+            "`target` must be in fractions of the picture's sides, from 0 to 1, but "
+            f"{negative:.0%} of its coordinates are negative. As they are in [-1, 1], "
+            f"{FROM_MINUS_ONE}"
         )
         raise ValueError(msg)
 
@@ -170,7 +196,7 @@ def _of_tensor(target: Tensor, batch: int) -> Landmarks | Tensor:
     if not fits or target.shape[0] != batch:
         msg = (
             f"`target` must be {FORMS}, for {batch} pictures, but got a tensor "
-            f"{tuple(target.shape)}. Give as many targets as pictures."
+            f"{tuple(target.shape)}. {_shape_fix(target, batch)}"
         )
         raise ShapeError(msg)
     if target.ndim == 4 and target.shape[-1] not in (2, 3):
@@ -178,9 +204,18 @@ def _of_tensor(target: Tensor, batch: int) -> Landmarks | Tensor:
     return _flat(target)
 
 
+def _shape_fix(target: Tensor, batch: int) -> str:
+    """What to do about a tensor of another shape."""
+    if target.ndim == 0 or len(target) != batch:
+        return "Give as many targets as pictures."
+    if target.ndim == 2 and target.shape[1] % 2 == 0:
+        return "For rows of x, y, x, y, ... pass `target.unflatten(1, (-1, 2))`."
+    return "Put x and y last."
+
+
 def _flat(target: Tensor) -> Landmarks:
     """`(B, ..., 2 or 3)` to all landmarks of each picture."""
-    points = target.reshape(len(target), -1, target.shape[-1])
+    points = target.flatten(1, -2)
     shown = points[..., 2] > 0 if points.shape[-1] == 3 else points[..., 0].isfinite()
     return Landmarks(points[..., :2].float(), shown)
 

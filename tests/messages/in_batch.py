@@ -69,6 +69,26 @@ CASES = {
         "pass `normalized=True`",
         lambda: augment(target=POINTS / SIDE, normalized=True),
     ),
+    "from -1 to 1": Case(
+        lambda: augment(target=2 * POINTS / SIDE - 1),
+        r"pass `\(target \+ 1\) / 2` and `normalized=True`",
+        lambda: augment(target=(2 * POINTS / SIDE - 1 + 1) / 2, normalized=True),
+    ),
+    "from -1 to 1, called fractions": Case(
+        lambda: augment(target=2 * POINTS / SIDE - 1, normalized=True),
+        r"pass `\(target \+ 1\) / 2` and `normalized=True`",
+        lambda: augment(target=(2 * POINTS / SIDE - 1 + 1) / 2, normalized=True),
+    ),
+    "rows of coordinates": Case(
+        lambda: augment(target=POINTS.flatten(1)),
+        r"pass `target\.unflatten\(1, \(-1, 2\)\)`",
+        lambda: augment(target=POINTS.flatten(1).unflatten(1, (-1, 2))),
+    ),
+    "x and y first": Case(
+        lambda: augment(target=FIVE.mT),
+        "Put x and y last",
+        lambda: augment(target=FIVE.mT.mT),
+    ),
     "far outside": Case(
         lambda: augment(target=1000 + POINTS),
         "Scale them with the picture",
