@@ -31,7 +31,11 @@ loader = [batch, batch].__iter__  # a function that returns an iterator
 three = (images, landmarks, torch.ones(4, 3, dtype=torch.bool))
 none = images
 bright = (255 * images, landmarks)
+normal = ((images - 0.5) / 0.25, landmarks)
 parts = (images, landmarks / 32)
+centred = (images, landmarks / 16 - 1)
+keyed = {"image": images, "marks": landmarks}
+several = (list(images), landmarks)
 hidden = (images, (landmarks, torch.tensor([[1, 1, 1], [0, 0, 0], [1, 1, 1], [1, 1, 1]])))
 words = ("cat", "dog")
 
@@ -105,11 +109,15 @@ def test_the_counted_cost_is_more_than_a_plain_step(capsys):
     [
         (["mine:detector", "mine:none"], "without S, M and the discriminator"),
         (["mine:detector", "mine:parts", "--normalized"], "visible in 4 of 4"),
+        (
+            ["--mean", "0.5,0.5,0.5", "--std", "0.25,0.25,0.25", "mine:detector", "mine:normal"],
+            "Nothing that can be seen from here",
+        ),
         (["mine:detector", "mine:bright", "--from-255"], "Nothing that can be seen from here"),
         (["mine:detector", "mine:hidden"], "1 of 4 pictures show no visible landmark"),
         (["mine:frozen", "mine:batch"], "No gradient came back"),
     ],
-    ids=["no-target", "normalized", "from-255", "hidden", "frozen"],
+    ids=["no-target", "normalized", "normalisation", "from-255", "hidden", "frozen"],
 )
 def test_check_says_what_is_special(arguments, message, capsys):
     assert main(["check", *arguments]) == 0
@@ -124,7 +132,11 @@ def test_check_says_what_is_special(arguments, message, capsys):
         ("mine:absent", "mine:batch", "there is no 'absent'. It has torch"),
         ("mine:batch", "mine:batch", "`detector` must be of type Module"),
         ("mine:needs", "mine:batch", "`detector` must be callable without arguments"),
+        ("mine.py:detector", "mine:batch", "Leave the .py out: mine:detector"),
         ("mine:detector", "mine:words", "`batch` must be (images, target)"),
+        ("mine:detector", "mine:keyed", "gives a dict with the keys image, marks"),
+        ("mine:detector", "mine:several", "stacks a list of pictures"),
+        ("mine:detector", "mine:centred", "As they are in [-1, 1]"),
         ("mine:detector", "mine:built", "`batch` must be callable without arguments"),
         ("mine:detector", "mine:bright", "Divide 0..255 pictures by 255"),
         ("mine:detector", "mine:parts", "normalized=True"),
@@ -134,6 +146,24 @@ def test_check_says_what_is_special(arguments, message, capsys):
 def test_what_cannot_be_checked_is_named(detector, batch, message, capsys):
     assert main(["check", detector, batch]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_fractions_from_minus_one_are_not_taken_for_parts_of_the_picture(capsys):
+    assert main(["check", "mine:detector", "mine:centred", "--normalized"]) == 2
+    assert "As they are in [-1, 1]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "mine:detector", "mine:batch", "--output", "new/s.png"],
+        ["preview", "mine:batch", "new/s.png"],
+    ],
+    ids=["check", "preview"],
+)
+def test_a_drawing_may_go_into_a_new_folder(arguments, tmp_path):
+    assert main(arguments) == 0
+    assert (tmp_path / "new/s.png").read_bytes().startswith(b"\x89PNG")
 
 
 def write_folder(folder):

@@ -56,6 +56,12 @@ def _found(place: str, argument: str) -> Any:  # noqa: ANN401 # a user's
             f"{place!r}. Put a colon between the module and the name."
         )
         raise ValueError(msg)
+    if module_name.endswith(".py"):
+        msg = (
+            f"`{argument}` must name a module, not its file, but got {place!r}. Leave the .py out: "
+            f"{module_name.removesuffix('.py')}:{name}."
+        )
+        raise ValueError(msg)
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:

@@ -1,6 +1,7 @@
 """What `check` and `preview` share: the batch of a user's own code, and how its pictures are."""
 
 import argparse
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from advaug.base.user_code import current_folder_first, load_object
@@ -21,7 +22,7 @@ def load_batch(place: str) -> tuple[Any, Any]:
     import torch
 
     batch = load_object(place, "batch")
-    if not isinstance(batch, tuple | list | torch.Tensor):
+    if not isinstance(batch, tuple | list | Mapping | torch.Tensor):
         try:
             batch = next(iter(batch))
         except (TypeError, StopIteration) as error:
@@ -32,6 +33,12 @@ def load_batch(place: str) -> tuple[Any, Any]:
             raise ValueError(msg) from error
     if isinstance(batch, torch.Tensor):
         return batch, None
+    if isinstance(batch, Mapping):
+        msg = (
+            f"`batch` must be (images, target), but {place} gives a dict with the keys "
+            f"{', '.join(map(str, batch))}. Write a function that returns the two parts."
+        )
+        raise ValueError(msg)
     parts = list(batch)  # a tuple, a list, or a NamedTuple such as a LandmarkSample
     if len(parts) == 3 and all(isinstance(part, torch.Tensor) for part in parts):
         parts = [parts[0], (parts[1], parts[2])]  # with `visible`
@@ -40,7 +47,7 @@ def load_batch(place: str) -> tuple[Any, Any]:
         msg = (
             "`batch` must be (images, target) or (images, landmarks, visible), images a tensor "
             f"(B, C, H, W), but {place} gives {len(parts)} parts: {kinds}. Write a function that "
-            "picks them out."
+            "picks them out, and that stacks a list of pictures or takes one of them: `[None]`."
         )
         raise ValueError(msg)
     return parts[0], parts[1]
@@ -49,10 +56,14 @@ def load_batch(place: str) -> tuple[Any, Any]:
 def add_pixels(parser: argparse.ArgumentParser) -> None:
     """Add what both commands ask about pictures and landmarks."""
     add = parser.add_argument
-    add("--mean", type=float, nargs="+", default=(), help="of the pictures' normalisation")
     add(
-        "--std", type=float, nargs="+", default=(), help="likewise; one for each channel, in [0, 1]"
+        "--mean",
+        type=numbers,
+        default=(),
+        metavar="R,G,B",
+        help="of the pictures' normalisation, one for each channel, in [0, 1]",
     )
+    add("--std", type=numbers, default=(), metavar="R,G,B", help="likewise")
     add(
         "--from-255",
         action="store_true",
@@ -65,9 +76,14 @@ def add_pixels(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def numbers(words: str) -> tuple[float, ...]:
+    """The numbers of `0.5,0.25`, for argparse, which says what it got where they are none."""
+    return tuple(float(word) for word in words.split(","))
+
+
 def pixels_of(arguments: argparse.Namespace) -> "PixelSpec":
     """The PixelSpec that the arguments describe."""
     from advaug import PixelSpec
 
-    mean, std = tuple(arguments.mean), tuple(arguments.std)
+    mean, std = arguments.mean, arguments.std
     return PixelSpec.from_255(mean, std) if arguments.from_255 else PixelSpec(mean, std)

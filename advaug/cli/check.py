@@ -54,7 +54,9 @@ def _check(arguments: argparse.Namespace) -> None:
     from torch import nn
 
     from advaug import SampleAdaptiveAdversary
+    from advaug.base.files import require_writable
 
+    require_writable("--output", arguments.output.parent)  # before anything long
     detector = load_object(arguments.detector, "detector", nn.Module)
     images, target = load_batch(arguments.batch)
     pixels = pixels_of(arguments)

@@ -40,9 +40,11 @@ def add_preview(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _preview(arguments: argparse.Namespace) -> None:
     from advaug import SampleAdaptiveAdversary
     from advaug.base.checks import check_at_least_one
+    from advaug.base.files import require_writable
     from advaug.evaluation.report import plot_gallery, require_matplotlib
 
     require_matplotlib()  # before anything long
+    require_writable("PNG", arguments.output.parent)
     check_at_least_one(count=arguments.count, image_size=arguments.image_size)
     images, target = _pictures(arguments)
     channels = images.shape[1] if images.ndim == 4 else 3

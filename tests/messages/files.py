@@ -174,6 +174,11 @@ CASES = {
         "Put a colon between the module and the name",
         lambda: load_object("collections:Counter", "--detector"),
     ),
+    "a file for a module": Case(
+        lambda: load_object("collections.py:Counter", "--detector"),
+        "Leave the .py out: collections:Counter",
+        lambda: load_object("collections:Counter", "--detector"),
+    ),
     "no such module": Case(
         files(lambda folder: user_object(folder, here=False)),
         "Run this in the folder that holds it",
