@@ -39,6 +39,19 @@ class Beside(nn.Module):
         self.register_buffer("share", torch.full((), torch.nan))
         self._calls = 0
 
+    def check_given(self, beside: object) -> None:
+        """Raise where the caller's loss was passed before and is not now.
+
+        Raises:
+            ValueError: The defence's loss would change its scale from one call to the next.
+        """
+        if beside is None and self._calls > 0:
+            msg = (
+                "`beside` must be passed in every call or in none, but is missing after "
+                f"{self._calls} calls with it. Pass `beside=loss` here as well."
+            )
+            raise ValueError(msg)
+
     @property
     def ratio(self) -> Tensor:
         """What the task's error is multiplied by, a scalar."""

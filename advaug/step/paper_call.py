@@ -92,6 +92,7 @@ class PaperCall(Learner):
             raise ValueError(msg)
         task, loan = self._checked(images, target), as_borrowed(detector, forward)
         measured = None
+        self.beside.check_given(beside)
         if beside is not None:
             whole = target
             measured = self.beside.measure(beside, loan, images, lambda o: task.error(o, whole))

@@ -97,6 +97,15 @@ def besides(loss, **options):
     (clean + adversary(net, IMAGES, HEATMAPS, **given)).backward()
 
 
+def besides_twice(*, again):
+    """Two calls, of which the first is told the caller's loss."""
+    net, adversary = NET(), tiny_adversary()
+    for told in (True, again):
+        clean = HeatmapTask().error(net(IMAGES), HEATMAPS).mean()
+        given = {"beside": clean} if told else {}
+        (clean + adversary(net, IMAGES, HEATMAPS, **given)).backward()
+
+
 def on_loan(inference):
     """A backbone under `inference_mode`, or frozen as the message says."""
     net = NET()
@@ -225,6 +234,11 @@ CASES = {
         lambda: besides(lambda clean: clean * 0),
         "Leave `beside` out and choose `loss_weight` yourself",
         lambda: besides(None, loss_weight=0.5),
+    ),
+    "beside, once only": Case(
+        lambda: besides_twice(again=False),
+        "Pass `beside=loss` here as well",
+        lambda: besides_twice(again=True),
     ),
     "another checkpoint": Case(
         lambda: resumed(16), "Build the adversary with the arguments of the run", lambda: resumed(8)
