@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch import nn
 from torch.optim import Optimizer
 
-from advaug.base.checks import check_not_negative
+from advaug.base.checks import check_kind, check_not_negative, describe
 from advaug.networks.attacker import UNetAttacker
 from advaug.networks.choice import Structure, choose_networks, seeded
 from advaug.networks.discriminator import PatchDiscriminator
@@ -95,6 +95,14 @@ class SampleAdaptiveAdversary(InBatch, PaperCall):
         if task is not None:
             check_task(task)
         check_not_negative(loss_weight=loss_weight)
+        for name, value, kind in (
+            ("pixels", pixels, PixelSpec),
+            ("objective", objective, Objective),
+            ("view", view, View),
+            ("schedule", schedule, Schedule),
+        ):
+            check_kind(name, value, kind)
+        _check_optimizer(optimizer)
         pixels.check_channels(channels)
         if view.transform is not None and schedule.mode in ("shared", "fused"):
             msg = (
@@ -214,3 +222,13 @@ class SampleAdaptiveAdversary(InBatch, PaperCall):
     def __getstate__(self) -> dict[str, Any]:
         """Without the hooks, which belong to the modules that they are attached to."""
         return {**super().__getstate__(), "_attachments": []}
+
+
+def _check_optimizer(optimizer: object) -> None:
+    if optimizer is not None and not callable(optimizer):
+        msg = (
+            "`optimizer` must be a function from parameters to an optimizer, but got "
+            f"{describe(optimizer)}. Pass a class such as `torch.optim.AdamW`, or "
+            "`lambda parameters: torch.optim.AdamW(parameters, lr=1e-4)`."
+        )
+        raise TypeError(msg)

@@ -30,6 +30,7 @@ class PixelSpec:
 
     def __post_init__(self) -> None:
         """Raise where mean and std do not belong together or are in 0..255."""
+        _check_listed(mean=self.mean, std=self.std)
         if len(self.mean) != len(self.std):
             msg = (
                 f"`std` must have one value for each of the {len(self.mean)} of `mean`, but got "
@@ -58,6 +59,7 @@ class PixelSpec:
             mean: One value per channel, in 0 to 255; none for 0.
             std: Likewise; none for 1.
         """
+        _check_listed(mean=mean, std=std)
         count = max(len(mean), len(std), 1)
         means = tuple(mean) or (0.0,) * count
         deviations = tuple(std) or (1.0,) * count
@@ -89,3 +91,13 @@ class PixelSpec:
     def _broadcast(self, images: Tensor) -> tuple[Tensor, Tensor]:
         mean, std = (vector(values, images).view(-1, 1, 1) for values in (self.mean, self.std))
         return mean, std
+
+
+def _check_listed(**values: object) -> None:
+    for name, value in values.items():
+        if isinstance(value, int | float):
+            msg = (
+                f"`{name}` must be a sequence, one value for each channel, but got {value}. For "
+                f"the same value in all channels pass `({value},)`."
+            )
+            raise TypeError(msg)

@@ -86,9 +86,10 @@ class HeatmapTask:
 
         Raises:
             TypeError: If the output is not a tensor or a list of them.
-            ShapeError: If the heatmaps do not have the target's shape.
+            ShapeError: If the target is not `(B, N, h, w)`, or the heatmaps do not have its shape.
         """
         heatmaps, visible = split_target(target)
+        _check_heatmaps(heatmaps)
         stages = stages_of(output, self.output, "HeatmapTask", heatmaps.shape, "(B, N, h, w)")
         scale = REFERENCE_SIDE**2 / (heatmaps.shape[-2] * heatmaps.shape[-1])
         return scale * sum_of(heatmap_error(stage, heatmaps, visible) for stage in stages)
@@ -100,12 +101,7 @@ class HeatmapTask:
             ShapeError: If the target is not `(B, N, h, w)` with a fitting `visible`.
         """
         heatmaps, visible = split_target(target)
-        if heatmaps.ndim != 4 or heatmaps.shape[1] == 0:
-            msg = (
-                f"`target` must be heatmaps (B, N, h, w), but got {tuple(heatmaps.shape)}. Draw "
-                "landmarks with `advaug.encode_heatmaps(landmarks, size)`, or use CoordinateTask()."
-            )
-            raise ShapeError(msg)
+        _check_heatmaps(heatmaps)
         if visible is not None:
             _check_visible(visible, heatmaps)
             heatmaps = torch.where(visible.to(torch.bool)[..., None, None], heatmaps, 0.0)
@@ -155,9 +151,10 @@ class CoordinateTask:
 
         Raises:
             TypeError: If the output is not a tensor or a list of them.
-            ShapeError: If the coordinates do not have the target's shape.
+            ShapeError: If the target is not `(B, N, 2)`, or the coordinates do not have its shape.
         """
         landmarks, visible = split_target(target)
+        _check_landmarks(landmarks)
         steps = stages_of(output, self.output, "CoordinateTask", landmarks.shape, "(B, N, 2)")
         size = self._normaliser(widen(landmarks), visible)
         return sum_of(_mean_distance(step, landmarks, visible) for step in steps) / size
@@ -170,12 +167,7 @@ class CoordinateTask:
             ValueError: If the first target with two visible landmarks is not in pixels.
         """
         landmarks, visible = split_target(target)
-        if landmarks.ndim != 3 or landmarks.shape[-1] != 2 or landmarks.shape[1] == 0:
-            msg = (
-                f"`target` must be landmarks (B, N, 2), but got {tuple(landmarks.shape)}. For "
-                "heatmaps use HeatmapTask()."
-            )
-            raise ShapeError(msg)
+        _check_landmarks(landmarks)
         heatmaps = encode_heatmaps(widen(landmarks), size, visible=visible)
         if not self._in_pixels and not torch.compiler.is_compiling():
             self._in_pixels = _check_unit(landmarks, visible, size)
@@ -200,6 +192,24 @@ class CoordinateTask:
         # Where the pair cannot be measured, use the box.
         both = visible[:, first].to(torch.bool) & visible[:, second].to(torch.bool)
         return torch.where(both, distance, box)
+
+
+def _check_heatmaps(heatmaps: Tensor) -> None:
+    if heatmaps.ndim != 4 or heatmaps.shape[1] == 0:
+        msg = (
+            f"`target` must be heatmaps (B, N, h, w), but got {tuple(heatmaps.shape)}. Draw "
+            "landmarks with `advaug.encode_heatmaps(landmarks, size)`, or use CoordinateTask()."
+        )
+        raise ShapeError(msg)
+
+
+def _check_landmarks(landmarks: Tensor) -> None:
+    if landmarks.ndim != 3 or landmarks.shape[-1] != 2 or landmarks.shape[1] == 0:
+        msg = (
+            f"`target` must be landmarks (B, N, 2), but got {tuple(landmarks.shape)}. For "
+            "heatmaps use HeatmapTask()."
+        )
+        raise ShapeError(msg)
 
 
 @torch.no_grad()
@@ -316,7 +326,7 @@ def _check_visible(visible: Tensor, landmarks: Tensor) -> None:
 
 def check_task(task: object) -> None:
     """Raise unless an object has the two methods of a task."""
-    if not isinstance(task, LandmarkTask):
+    if isinstance(task, type) or not isinstance(task, LandmarkTask):
         msg = (
             "`task` must have the methods error(output, target) and landmark_heatmaps(target, "
             f"size), but got {describe(task)}. Pass HeatmapTask() or CoordinateTask()."

@@ -20,6 +20,7 @@ __all__ = [
     "check_divisible",
     "check_error",
     "check_images",
+    "check_kind",
     "check_not_negative",
     "check_ranges",
     "check_rgb",
@@ -27,6 +28,7 @@ __all__ = [
     "check_target_device",
     "check_target_tensors",
     "check_told",
+    "check_unit_pictures",
     "check_values",
     "check_within",
     "describe",
@@ -50,6 +52,8 @@ def describe(value: Any) -> str:  # noqa: ANN401 # that is its job
         return f"a tensor {tuple(value.shape)}"
     if isinstance(value, dict):
         return f"a dict with the keys {list(value)}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     if isinstance(value, tuple | list):
         parts = ", ".join(describe(part) for part in value[:4])
         return f"a {type(value).__name__} of {len(value)}: {parts}"
@@ -126,6 +130,33 @@ def check_ranges(**ranges: tuple[float, float]) -> None:
             raise ValueError(msg)
 
 
+def check_kind(name: str, value: object, kind: type[Any]) -> None:
+    """Raise unless an option is of its own class, which has checked what is in it."""
+    if not isinstance(value, kind):
+        msg = (
+            f"`{name}` must be of type {kind.__name__}, but got {describe(value)}. Leave it out, "
+            f"or pass `{kind.__name__}(...)`."
+        )
+        raise TypeError(msg)
+
+
+def check_unit_pictures(images: Tensor) -> None:
+    """Raise unless `images` is floating point, and on a CPU also in `[0, 1]`.
+
+    On other devices a look at the values would be one wait for each batch.
+    """
+    require_floating("images", images, "For 0..255 use `images.float() / 255`.")
+    if images.device.type != "cpu" or images.numel() == 0 or torch.compiler.is_compiling():
+        return
+    low, high = float(images.amin()), float(images.amax())
+    if low < -PIXEL_TOLERANCE or high > 1 + PIXEL_TOLERANCE:
+        msg = (
+            f"`images` must be in [0, 1], but got values from {low:.4g} to {high:.4g}. Change "
+            "pictures before you normalise them, and divide 0..255 pictures by 255."
+        )
+        raise ValueError(msg)
+
+
 def check_seeds(seeds: Tensor, batch: int) -> None:
     """Raise unless `seeds` holds one integer for each of `batch` pictures."""
     if seeds.shape != (batch,) or seeds.is_floating_point():
@@ -175,9 +206,10 @@ def check_images(images: Any, reference: Tensor, channels: int = 3) -> None:  # 
         )
         raise ShapeError(msg)
     if not images.is_floating_point():
+        deep = "" if images.dtype == torch.uint8 else ", for 16 bits `images.float() / 65535`"
         msg = (
             f"`images` must be floating point, but got {images.dtype}. "
-            "For 0..255 use `images.float() / 255`."
+            f"For 0..255 use `images.float() / 255`{deep}."
         )
         raise TypeError(msg)
     if images.device != reference.device:
@@ -301,14 +333,18 @@ def check_values(
 
 def _range_fix(low: float, high: float, *, normalised: bool) -> str:
     """What to do about pictures beyond [0, 1]."""
+    if math.isnan(low):
+        return "Look for the step that made it."
     if normalised and high > 2:
         return "For 0..255 pictures pass `adversary.pixels.from_unit(images / 255)`."
     if normalised:
         return "Build the adversary with the PixelSpec that these pictures were made with."
-    if high > 2 and low >= 0:
-        return "Divide 0..255 pictures by 255."
     if low < 0:
         return "For pictures normalised for a detector pass `pixels=PixelSpec(mean, std)`."
+    if high > 255:
+        return "Divide 16-bit pictures by 65535, or by the largest value that they can have."
+    if high > 2:
+        return "Divide 0..255 pictures by 255, others by the largest value that they can have."
     return "Look for the step that made it."
 
 

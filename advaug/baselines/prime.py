@@ -7,7 +7,7 @@ from kornia.filters import filter2d
 from torch import Tensor, nn
 
 from advaug.augment._geometry import displace
-from advaug.base.checks import check_within
+from advaug.base.checks import check_unit_pictures, check_within
 from advaug.base.precision import full_precision
 from advaug.baselines._photometric import AugMix
 
@@ -41,7 +41,8 @@ class PRIME(nn.Module):
             side. The default is half a pixel at 64 pixels.
 
     Raises:
-        ValueError: If `warp` is not within [0, 1].
+        ValueError, TypeError: If `warp` is not within [0, 1]; in the call, if pictures are not
+            floating point or, on a CPU, not in `[0, 1]`.
 
     Shape:
         - images: `(B, 3, H, W)` in `[0, 1]`
@@ -57,6 +58,7 @@ class PRIME(nn.Module):
     @full_precision
     def forward(self, images: Tensor) -> Tensor:
         """Return changed pictures; the given ones stay as they are."""
+        check_unit_pictures(images)
         return self._mix(images)
 
     def _warped(self, images: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from advaug.base.checks import check_unit_pictures
 from advaug.base.precision import full_precision
 from advaug.errors import ShapeError
 
@@ -38,7 +39,8 @@ class RandomAppearance(nn.Module):
             attacker and detector, where a clamped pixel would teach the attacker nothing.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError, TypeError: If an argument is out of its range; in the call, if pictures to be
+            clamped are not floating point or, on a CPU, not in `[0, 1]`.
 
     Shape:
         - images: `(B, C, H, W)` in about `[0, 1]`
@@ -91,6 +93,8 @@ class RandomAppearance(nn.Module):
     @full_precision
     def forward(self, images: Tensor) -> Tensor:
         """Draw from PyTorch's global random state, which the adversary swaps for its own."""
+        if self.clamp:  # the adversary's own pictures may leave [0, 1]
+            check_unit_pictures(images)
         if self.cover is not None:
             images = _covered(images, *self.cover)
         if self.blur > 0:

@@ -4,7 +4,7 @@ import torch
 from messages.kit import HEATMAPS, IMAGES, NET, POINTS, SEEN, Case, augment, call
 from toys import Calls, tiny_adversary
 
-from advaug import HeatmapTask, PixelSpec, SampleAdaptiveAdversary
+from advaug import HeatmapTask, PixelSpec, RandomAppearance, SampleAdaptiveAdversary
 from advaug.base import checks
 
 
@@ -73,6 +73,12 @@ CASES = {
         lambda: call((255 * IMAGES).byte().float() / 255),
         TypeError,
     ),
+    "16 bits": Case(
+        lambda: call((65535 * IMAGES).to(torch.uint16)),
+        r"for 16 bits `images\.float\(\) / 65535`",
+        lambda: call((65535 * IMAGES).to(torch.uint16).float() / 65535),
+        TypeError,
+    ),
     "device": Case(
         lambda: moved_to(None), r"Move one: `adversary\.to\(images\.device\)`", lambda: moved_to(1)
     ),
@@ -116,6 +122,27 @@ CASES = {
         lambda: call(255 * IMAGES),
         r"Divide 0\.\.255 pictures by 255",
         lambda: call(255 * IMAGES / 255),
+    ),
+    "0..65535": Case(
+        lambda: call(65535 * IMAGES),
+        "Divide 16-bit pictures by 65535",
+        lambda: call(65535 * IMAGES / 65535),
+    ),
+    "NaN in the pictures": Case(
+        lambda: call(IMAGES * torch.nan, pixels=PixelSpec((0.0,), (1.0,))),
+        "Look for the step that made it",
+        lambda: call(IMAGES, pixels=PixelSpec((0.0,), (1.0,))),
+    ),
+    "appearance of bytes": Case(
+        lambda: RandomAppearance()((255 * IMAGES).byte()),
+        r"For 0\.\.255 use `images\.float\(\) / 255`",
+        lambda: RandomAppearance()((255 * IMAGES).byte().float() / 255),
+        TypeError,
+    ),
+    "appearance after the normalisation": Case(
+        lambda: RandomAppearance()((IMAGES - 0.5) / 0.25),
+        "Change pictures before you normalise them",
+        lambda: (RandomAppearance()(IMAGES) - 0.5) / 0.25,
     ),
     "0..255 with a PixelSpec": Case(
         lambda: in_255(fix=lambda _, images: images),

@@ -85,6 +85,27 @@ CASES = {
     "share": Case(
         lambda: Schedule(share=0.0), "For plain training leave the adversary out", lambda: NET()
     ),
+    "pixels, one number": Case(
+        lambda: PixelSpec(0.5, 0.5),
+        r"pass `\(0\.5,\)`",
+        lambda: PixelSpec((0.5,), (0.5,)),
+        TypeError,
+    ),
+    "view of another type": Case(
+        lambda: call(adversary=adversary_of(view=None)()),
+        r"Leave it out, or pass `View\(\.\.\.\)`",
+        lambda: [adversary_of()(), adversary_of(view=View(regions=None))()],
+        TypeError,
+    ),
+    "optimizer, built": Case(
+        lambda: adversary_of(optimizer=torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))]))(),
+        r"Pass a class such as `torch\.optim\.AdamW`, or `lambda parameters: ",
+        lambda: [
+            adversary_of(optimizer=torch.optim.AdamW)(),
+            adversary_of(optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-4))(),
+        ],
+        TypeError,
+    ),
     "pixels, one std": Case(
         lambda: PixelSpec((0.5, 0.5)),
         "Use 0 for no mean and 1 for no std",
@@ -110,6 +131,22 @@ CASES = {
         lambda: CoordinateTask().landmark_heatmaps(
             POINTS / SIDE * torch.tensor([32, 32], device=POINTS.device), (SIDE, SIDE)
         ),
+    ),
+    "task, a class": Case(
+        lambda: adversary_of(task=HeatmapTask)(),
+        r"Pass HeatmapTask\(\) or CoordinateTask\(\)",
+        lambda: adversary_of(task=HeatmapTask())(),
+        TypeError,
+    ),
+    "task, landmarks for heatmaps": Case(
+        lambda: HeatmapTask().error(HEATMAPS, POINTS),
+        r"Draw landmarks with `advaug\.encode_heatmaps\(landmarks, size\)`",
+        lambda: HeatmapTask().error(HEATMAPS, encode_heatmaps(POINTS, HEATMAPS.shape[-2:])),
+    ),
+    "task, heatmaps for landmarks": Case(
+        lambda: CoordinateTask().error(POINTS, HEATMAPS),
+        r"For heatmaps use HeatmapTask\(\)",
+        lambda: HeatmapTask().error(HEATMAPS, HEATMAPS),
     ),
     "task, kind of target": Case(
         lambda: call(target={"maps": HEATMAPS}),
