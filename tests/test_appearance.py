@@ -237,3 +237,10 @@ def test_an_appearance_of_another_shape_is_refused_before_anything_moves():
     assert all(torch.equal(before[k], v) for k, v in adversary.attacker.state_dict().items())
     with pytest.raises(ValueError, match=r"`appearance` must be one of random, a callable"):
         tiny_adversary(appearance="odd")
+
+
+def test_an_attacked_picture_may_leave_the_range_before_it_is_clamped():
+    images = torch.linspace(-1, 2, 3 * 16 * 16).view(1, 3, 16, 16)
+    seen = RandomAppearance()(images)
+    assert seen.min() >= 0
+    assert seen.max() <= 1

@@ -134,6 +134,12 @@ def test_weights_scale_the_loss(make):
     torch.testing.assert_close(weighted, 0.2 * plain)
 
 
+def test_grey_pictures_are_refused_without_naming_an_option_that_is_not_there():
+    task, images, target = task_and_batch("heatmap")
+    with pytest.raises(ValueError, match="Give a batch of RGB pictures"):
+        PGDAdversary(task)(trained("heatmap"), images[:, :1], target)
+
+
 @every_defence
 def test_normalised_pictures_give_the_same_pictures(make):
     task, images, target = task_and_batch("heatmap")

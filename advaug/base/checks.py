@@ -140,16 +140,20 @@ def check_kind(name: str, value: object, kind: type[Any]) -> None:
         raise TypeError(msg)
 
 
-def check_unit_pictures(images: Tensor) -> None:
+def check_unit_pictures(images: Tensor, *, beyond: float = 0.0) -> None:
     """Raise unless `images` is floating point, and on a CPU also in `[0, 1]`.
 
     On other devices a look at the values would be one wait for each batch.
+
+    Args:
+        images: Of any shape.
+        beyond: How far they may leave `[0, 1]`.
     """
     require_floating("images", images, "For 0..255 use `images.float() / 255`.")
     if images.device.type != "cpu" or images.numel() == 0 or torch.compiler.is_compiling():
         return
     low, high = float(images.amin()), float(images.amax())
-    if low < -PIXEL_TOLERANCE or high > 1 + PIXEL_TOLERANCE:
+    if low < -beyond - PIXEL_TOLERANCE or high > 1 + beyond + PIXEL_TOLERANCE:
         msg = (
             f"`images` must be in [0, 1], but got values from {low:.4g} to {high:.4g}. Change "
             "pictures before you normalise them, and divide 0..255 pictures by 255."

@@ -14,6 +14,7 @@ from advaug.base.checks import (
     check_error,
     check_images,
     check_not_negative,
+    check_rgb,
     check_target_tensors,
     check_values,
 )
@@ -246,6 +247,8 @@ class Defence(nn.Module):
     @torch.no_grad()
     def _check(self, images: Tensor, target: Any) -> None:  # noqa: ANN401 # the task's
         """Raise on unfit inputs. No state moves."""
+        if isinstance(images, Tensor) and images.ndim == 4 and images.shape[-1] != 3:
+            check_rgb(images)  # there is no `channels=` here, which the next check names
         check_images(images, self._anchor)
         check_target_tensors(target, images)
         if self._reads(images.device):

@@ -69,9 +69,9 @@ class InBatch(Learner):
 
         Args:
             images: `(B, C, H, W)`, as the detector expects them, or a list of `(C, H_i, W_i)`.
-            target: Where the landmarks are, in any form of `advaug.step.targets`. None if unknown:
-                then there is no S and no M, the discriminator is not used, and L_R covers the whole
-                picture.
+            target: Where the landmarks are, in any form that the conventions page lists under
+                Targets. None if unknown: then there is no S and no M, the discriminator is not
+                used, and L_R covers the whole picture.
             normalized: Whether landmarks are fractions of the picture's sides; otherwise pixels.
 
         Returns:

@@ -63,15 +63,15 @@ class PaperCall(Learner):
         """One step of the paper: attack, learn, and give the loss of Eq. 8.
 
         Args:
-            detector: An nn.Module that gives what the task understands; see
-                `advaug.step.loan.as_borrowed` for what else can be passed.
+            detector: An nn.Module that gives what the task understands: plain, compiled, scripted,
+                exported, or in DDP or FSDP2; or a bound method or `functools.partial` of one.
             images: `(B, C, H, W)`, as the detector expects them.
             target: As the task expects it.
             forward: How the detector is called, if not as `detector(images)`: from the module and
                 the pictures to its output.
             beside: The caller's own loss on these pictures, a scalar. The loss is then brought to
-                its scale, by their running ratio; see `advaug.step.beside`. Pass it in every call
-                or in none.
+                its scale, by their running ratio, measured in the first call and in every 50th;
+                `loss_weight` is a factor on top. Pass it in every call or in none.
 
         Returns:
             Scalar, the mean of β times the error on the adversarial pictures, to be added to the

@@ -40,7 +40,7 @@ class RandomAppearance(nn.Module):
 
     Raises:
         ValueError, TypeError: If an argument is out of its range; in the call, if pictures to be
-            clamped are not floating point or, on a CPU, not in `[0, 1]`.
+            clamped are not floating point or, on a CPU, far outside `[0, 1]`.
 
     Shape:
         - images: `(B, C, H, W)` in about `[0, 1]`
@@ -93,8 +93,8 @@ class RandomAppearance(nn.Module):
     @full_precision
     def forward(self, images: Tensor) -> Tensor:
         """Draw from PyTorch's global random state, which the adversary swaps for its own."""
-        if self.clamp:  # the adversary's own pictures may leave [0, 1]
-            check_unit_pictures(images)
+        if self.clamp:
+            check_unit_pictures(images, beyond=1.0)  # an attacked picture leaves [0, 1] so far
         if self.cover is not None:
             images = _covered(images, *self.cover)
         if self.blur > 0:

@@ -140,9 +140,9 @@ CASES = {
         TypeError,
     ),
     "appearance after the normalisation": Case(
-        lambda: RandomAppearance()((IMAGES - 0.5) / 0.25),
+        lambda: RandomAppearance()((IMAGES - 0.5) / 0.2),
         "Change pictures before you normalise them",
-        lambda: (RandomAppearance()(IMAGES) - 0.5) / 0.25,
+        lambda: (RandomAppearance()(IMAGES) - 0.5) / 0.2,
     ),
     "0..255 with a PixelSpec": Case(
         lambda: in_255(fix=lambda _, images: images),
