@@ -78,7 +78,9 @@ def encode_heatmaps(
 
     Raises:
         ShapeError: If `landmarks` is not `(B, N, 2)` or `visible` does not fit it.
+        TypeError: If a size is one number.
     """
+    _check_pairs(size=size, image_size=image_size)
     if landmarks.ndim != 3 or landmarks.shape[-1] != 2:
         fix = "Add the batch: `landmarks[None]`." if landmarks.ndim == 2 else "Put x and y last."
         msg = f"`landmarks` must be (B, N, 2), but got {tuple(landmarks.shape)}. {fix}"
@@ -101,6 +103,16 @@ def encode_heatmaps(
         columns = torch.where(visible.to(torch.bool)[..., None], columns, 0.0)
         rows = torch.where(visible.to(torch.bool)[..., None], rows, 0.0)
     return rows[..., :, None] * columns[..., None, :]
+
+
+def _check_pairs(**sizes: object) -> None:
+    for name, value in sizes.items():
+        if isinstance(value, int):
+            msg = (
+                f"`{name}` must be (height, width), but got {value}. For a square pass "
+                f"`({value}, {value})`."
+            )
+            raise TypeError(msg)
 
 
 def _gaussian(centre: Tensor, length: int, sigma: float) -> Tensor:
@@ -131,7 +143,9 @@ def decode_heatmaps(
 
     Raises:
         ShapeError: If `heatmaps` is not `(B, N, h, w)` with sides of at least 3 pixels.
+        TypeError: If `image_size` is one number.
     """
+    _check_pairs(image_size=image_size)
     if heatmaps.ndim != 4 or min(heatmaps.shape[-2:]) < 3:
         msg = (
             "`heatmaps` must be (B, N, h, w) with sides of at least 3 pixels, but got "

@@ -228,6 +228,12 @@ def check_images(images: Any, reference: Tensor, channels: int = 3) -> None:  # 
             f"got {tuple(images.shape[-2:])}. Use larger pictures."
         )
         raise ShapeError(msg)
+    if reference.dtype in (torch.float16, torch.bfloat16):
+        msg = (
+            f"the adversary must be in float32, but is in {reference.dtype}. Use "
+            "`adversary.float()`; its pictures may be in half precision, or it may run in autocast."
+        )
+        raise TypeError(msg)
     if widen(images).dtype != reference.dtype:
         msg = (
             f"`images` must fit the adversary's {reference.dtype}, but got {images.dtype}. "

@@ -99,6 +99,14 @@ CASES = {
         lambda: call(adversary=tiny_adversary().double().float()),
         TypeError,
     ),
+    "bfloat16 adversary": Case(
+        lambda: augment(adversary=tiny_adversary(structure="discriminator").bfloat16()),
+        r"Use `adversary\.float\(\)`; its pictures may be in half precision",
+        lambda: augment(
+            IMAGES.bfloat16(), adversary=tiny_adversary(structure="discriminator").float()
+        ),
+        TypeError,
+    ),
     "float64 target": Case(
         lambda: call(target=HEATMAPS.double()),
         r"Use `target\.float\(\)`",

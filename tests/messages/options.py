@@ -241,6 +241,12 @@ CASES = {
         "Give one value for each landmark",
         lambda: encode_heatmaps(POINTS, (8, 8), visible=SEEN),
     ),
+    "a size of one number": Case(
+        lambda: encode_heatmaps(POINTS, 32),
+        r"For a square pass `\(32, 32\)`",
+        lambda: encode_heatmaps(POINTS, (32, 32)),
+        TypeError,
+    ),
     "heatmaps to decode": Case(
         lambda: decode_heatmaps(HEATMAPS[0]),
         r"must be \(B, N, h, w\)",
