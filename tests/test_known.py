@@ -232,7 +232,7 @@ def test_check_of_an_empty_folder_and_without_a_package(tmp_path, capsys, monkey
     make_cofw(tmp_path, COFW_COUNTS)
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
     assert main(["data", "check", str(tmp_path), "--dataset", "cofw"]) == 2
-    assert "pip install advaug[datasets]" in capsys.readouterr().err
+    assert "pip install 'advaug[datasets]'" in capsys.readouterr().err
 
 
 def colours(image):

@@ -37,7 +37,7 @@ class HardestAppearance(Defence):
         self, task: LandmarkTask, *, draws: int = 2, **options: Unpack[DefenceOptions]
     ) -> None:
         if not isinstance(draws, int) or draws < 1:
-            msg = f"`draws` must be a whole number from 1, but got {draws!r}."
+            msg = f"`draws` must be a whole number from 1, but got {draws!r}. Choose 2 or another."
             raise ValueError(msg)
         options.setdefault("batch_norm", "shared")
         super().__init__(task, **options)

@@ -1,7 +1,8 @@
 """What `check` and `preview` share: the batch of a user's own code, and how its pictures are."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from advaug.base.user_code import current_folder_first, load_object
@@ -9,7 +10,15 @@ from advaug.base.user_code import current_folder_first, load_object
 if TYPE_CHECKING:
     from advaug import PixelSpec
 
-__all__ = ["add_pixels", "load_batch", "pixels_of"]
+__all__ = ["add_pixels", "load_batch", "pixels_of", "with_flags"]
+
+# What the adversary's messages say in Python, and the option of `add_pixels` that does it.
+FLAGS = {
+    "Divide 0..255 pictures by 255": "--from-255",
+    "PixelSpec.from_255(": "--from-255",
+    "pixels=PixelSpec(mean, std)": "--mean and --std",
+    "normalized=True": "--normalized",
+}
 
 
 @current_folder_first()
@@ -51,6 +60,22 @@ def load_batch(place: str) -> tuple[Any, Any]:
         )
         raise ValueError(msg)
     return parts[0], parts[1]
+
+
+@contextmanager
+def with_flags() -> Iterator[None]:
+    """Say what an error is fixed with on the command line, where its message is for Python.
+
+    Raises:
+        ValueError: For a `TypeError` or `ValueError`: what either says is for the user.
+    """
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        message = str(error)
+        flags = next((flag for words, flag in FLAGS.items() if words in message), None)
+        more = "" if flags is None else f" On the command line: {flags}."
+        raise ValueError(message + more) from error
 
 
 def add_pixels(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from advaug.base.user_code import current_folder_first, load_object
-from advaug.cli.batch import add_pixels, load_batch, pixels_of
+from advaug.cli.batch import add_pixels, load_batch, pixels_of, with_flags
 from advaug.cli.output import say
 
 if TYPE_CHECKING:
@@ -59,18 +59,16 @@ def _check(arguments: argparse.Namespace) -> None:
     require_writable("--output", arguments.output.parent)  # before anything long
     detector = load_object(arguments.detector, "detector", nn.Module)
     images, target = load_batch(arguments.batch)
-    pixels = pixels_of(arguments)
     channels = images.shape[-3] if hasattr(images, "shape") and images.ndim == 4 else 3
-    adversary = SampleAdaptiveAdversary(channels=channels, pixels=pixels, seed=0)
-    device = images.device if hasattr(images, "device") else images[0].device
-    adversary.to(device)
-    try:
+    with with_flags():
+        pixels = pixels_of(arguments)
+        adversary = SampleAdaptiveAdversary(channels=channels, pixels=pixels, seed=0)
+        device = images.device if hasattr(images, "device") else images[0].device
+        adversary.to(device)
         attack = adversary.preview(images, target, normalized=arguments.normalized)
         _describe(detector, images, attack.structure, target)
         findings = _findings(detector, adversary, images, attack.structure, target is not None)
         cost = _costs(detector, adversary, images, target, normalized=arguments.normalized)
-    except TypeError as error:  # as what it says is for the caller, like any other finding
-        raise ValueError(str(error)) from error
     _say_costs(cost)
     findings += cost.findings
     _draw(adversary, images, attack.structure, arguments.output)

@@ -3,6 +3,7 @@
 import argparse
 
 from advaug.cli.output import say
+from advaug.cli.reading import add_decoding, add_skip_broken, decoding_of
 
 __all__ = ["add_corrupt", "add_make_masked"]
 
@@ -19,12 +20,12 @@ def add_make_masked(commands: "argparse._SubParsersAction[argparse.ArgumentParse
     parser.add_argument("destination", metavar="DST", help="folder to write, new or resumed")
     parser.add_argument("--style", help="one style for all (default: drawn for each picture)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the set (default: 0)")
-    _add_reading(parser)
+    add_decoding(parser)
+    add_skip_broken(parser)
     parser.set_defaults(run=_make_masked)
 
 
 def _make_masked(arguments: argparse.Namespace) -> None:
-    from advaug.datasets.decoding import Decoding
     from advaug.datasets.writers.masked import make_masked
 
     written = make_masked(
@@ -32,7 +33,7 @@ def _make_masked(arguments: argparse.Namespace) -> None:
         arguments.destination,
         style=arguments.style,
         seed=arguments.seed,
-        decoding=Decoding(orientation=arguments.orientation),
+        decoding=decoding_of(arguments),
         skip_broken=arguments.skip_broken,
     )
     say(f"{written} pictures written to {arguments.destination}")
@@ -54,13 +55,13 @@ def add_corrupt(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--severities", nargs="+", type=int, metavar="N", help="some of 1 to 5 (default: all)"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the set (default: 0)")
-    _add_reading(parser)
+    add_decoding(parser)
+    add_skip_broken(parser)
     parser.set_defaults(run=_corrupt)
 
 
 def _corrupt(arguments: argparse.Namespace) -> None:
     from advaug.augment.corruptions import CORRUPTIONS, SEVERITIES
-    from advaug.datasets.decoding import Decoding
     from advaug.datasets.writers.corrupted import make_corrupted
 
     written = make_corrupted(
@@ -69,18 +70,7 @@ def _corrupt(arguments: argparse.Namespace) -> None:
         kinds=arguments.kinds or tuple(CORRUPTIONS),
         severities=arguments.severities or SEVERITIES,
         seed=arguments.seed,
-        decoding=Decoding(orientation=arguments.orientation),
+        decoding=decoding_of(arguments),
         skip_broken=arguments.skip_broken,
     )
     say(f"{written} pictures written to {arguments.destination}")
-
-
-def _add_reading(parser: argparse.ArgumentParser) -> None:
-    """Add the options about the source that both commands share."""
-    parser.add_argument(
-        "--orientation",
-        choices=("stored", "exif"),
-        help="keep pixels as they are stored, or turn them as EXIF says (default: stored, with a "
-        "warning)",
-    )
-    parser.add_argument("--skip-broken", action="store_true", help="leave broken pictures out")

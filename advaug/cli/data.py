@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from advaug.cli.output import say
+from advaug.cli.reading import add_decoding, add_skip_broken, decoding_of
 
 if TYPE_CHECKING:
+    from advaug.datasets.decoding import Decoding
     from advaug.datasets.known import KnownDataset
 
 __all__ = ["add_data"]
@@ -46,7 +48,7 @@ def add_data(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "--out", type=Path, default=Path("preview.png"), help="file to write (preview.png)"
     )
     preview.add_argument("--count", type=int, default=24, help="how many pictures (default: 24)")
-    preview.add_argument("--skip-broken", action="store_true", help="leave broken files out")
+    add_skip_broken(preview)
     preview.set_defaults(run=_preview)
 
 
@@ -55,6 +57,7 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dataset", required=True, metavar="NAME", help="300w, wflw, ...; a wrong one lists all"
     )
+    add_decoding(parser)
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -67,12 +70,14 @@ def _check(arguments: argparse.Namespace) -> None:
     from advaug.errors import DatasetError
 
     known = find_known(arguments.dataset)
+    decoding = decoding_of(arguments)
+    known.check_decoding(decoding)
     subsets = [known.require_subset(name) for name in arguments.subsets or known.parts]
     say(f"{known.title}, in {arguments.root}")
     say(COLUMNS.format("subset", "published", "usable", "missing", "problems"))
     problems: list[str] = []
     for subset in subsets:
-        found = _check_subset(known, arguments.root, subset)
+        found = _check_subset(known, arguments.root, subset, decoding)
         problems += [problem for problem in found if problem not in problems]
     for problem in problems:
         say(f"  - {problem}")
@@ -86,13 +91,15 @@ def _check(arguments: argparse.Namespace) -> None:
         raise DatasetError(message, problems=problems)
 
 
-def _check_subset(known: "KnownDataset", root: Path, subset: str) -> list[str]:
+def _check_subset(
+    known: "KnownDataset", root: Path, subset: str, decoding: "Decoding | None"
+) -> list[str]:
     """Print the line of a subset, and return its problems."""
     from advaug.errors import DatasetError
 
     problems: list[str] = []
     try:
-        usable = len(known.open(root, subset))
+        usable = len(known.open(root, subset, decoding=decoding))
     except DatasetError as error:
         problems = list(error.problems) or [str(error)]
         usable = error.usable
@@ -114,7 +121,11 @@ def _preview(arguments: argparse.Namespace) -> None:
     find_known(arguments.dataset).require_subset(arguments.subset)
     require_writable("--out", arguments.out.parent)
     dataset = open_known(
-        arguments.dataset, arguments.root, arguments.subset, skip_broken=arguments.skip_broken
+        arguments.dataset,
+        arguments.root,
+        arguments.subset,
+        skip_broken=arguments.skip_broken,
+        decoding=decoding_of(arguments),
     )
     sheet = contact_sheet(dataset, count=arguments.count)
     with whole_file(arguments.out) as path:

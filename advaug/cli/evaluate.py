@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advaug.cli.output import say
+from advaug.cli.reading import add_decoding, add_skip_broken, decoding_of
 
 if TYPE_CHECKING:
     from advaug.evaluation.loaded import LoadedDetector
@@ -79,7 +80,8 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--count", type=int, default=300, help="pictures of each synthetic split (default: 300)"
     )
-    group.add_argument("--skip-broken", action="store_true", help="leave broken pictures out")
+    add_decoding(group)
+    add_skip_broken(group)
 
 
 def _add_measures(parser: argparse.ArgumentParser) -> None:
@@ -111,7 +113,7 @@ def _add_measures(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from advaug.base.checks import check_not_negative
-    from advaug.evaluation.html import write_html
+    from advaug.evaluation.html import require_report, write_html
     from advaug.evaluation.measuring import measure
     from advaug.evaluation.planning import check_plan
     from advaug.evaluation.sets import (
@@ -123,6 +125,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     )
     from advaug.evaluation.tables import format_summary, write_tables
 
+    require_report()  # before anything long
     check_not_negative(worst=arguments.worst)
     require_set(arguments.data, arguments.root)
     device = _device(arguments.device)
@@ -135,6 +138,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         num_landmarks,
         count=arguments.count,
         skip_broken=arguments.skip_broken,
+        decoding=decoding_of(arguments),
     )
     check_request(arguments.data, request, arguments.subsets, detector=detector.name)
     found_set = open_set(arguments.data, request)
@@ -154,7 +158,11 @@ def _device(name: str) -> str:
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
-        msg = f"`--device` must be one that PyTorch has here, but got {name}: {error}"
+        fact = str(error).splitlines()[0].rstrip(".")
+        msg = (
+            f"`--device` must be one that PyTorch has here, but got {name}: {fact}. Leave it out, "
+            "or choose cpu."
+        )
         raise ValueError(msg) from error
     return name
 
@@ -208,7 +216,7 @@ def _cores() -> int:
 
 
 def _channels(option: str, words: str | None) -> tuple[float, ...]:
-    """Three numbers, one per channel; None if the option was not given."""
+    """Three numbers, one per channel; none if the option was not given."""
     if words is None:
         return ()
     try:
@@ -216,7 +224,10 @@ def _channels(option: str, words: str | None) -> tuple[float, ...]:
     except ValueError:
         numbers = ()
     if len(numbers) != 3:
-        msg = f"`{option}` must be three numbers such as {IMAGENET[0]}, but got {words!r}."
+        msg = (
+            f"`{option}` must be three numbers such as {IMAGENET[0]}, but got {words!r}. Separate "
+            "them by commas, without spaces."
+        )
         raise ValueError(msg)
     return numbers
 

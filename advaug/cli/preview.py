@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from advaug.cli.batch import add_pixels, load_batch, pixels_of
+from advaug.cli.batch import add_pixels, load_batch, pixels_of, with_flags
 from advaug.cli.output import say
+from advaug.cli.reading import add_decoding, add_skip_broken, decoding_of
 
 __all__ = ["add_preview"]
 
@@ -31,7 +32,8 @@ def add_preview(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--count", type=int, default=8, help="pictures (default: 8)")
     add("--image-size", type=int, default=256, help="side of a folder's pictures (default: 256)")
     add("--num-landmarks", type=int, default=68, help="in a .pts file (default: 68)")
-    add("--skip-broken", action="store_true", help="leave broken pictures of a folder out")
+    add_decoding(parser)
+    add_skip_broken(parser)
     add("--seed", type=int, default=0, help="of what is random (default: 0)")
     add_pixels(parser)
     parser.set_defaults(run=_preview)
@@ -48,16 +50,15 @@ def _preview(arguments: argparse.Namespace) -> None:
     check_at_least_one(count=arguments.count, image_size=arguments.image_size)
     images, target = _pictures(arguments)
     channels = images.shape[1] if images.ndim == 4 else 3
-    adversary = SampleAdaptiveAdversary(
-        channels=channels, pixels=pixels_of(arguments), seed=arguments.seed
-    )
+    with with_flags():
+        adversary = SampleAdaptiveAdversary(
+            channels=channels, pixels=pixels_of(arguments), seed=arguments.seed
+        )
     if arguments.state is not None:
         _resume(adversary, arguments.state)
     adversary.to(images.device)
-    try:
+    with with_flags():
         attack = adversary.preview(images, target, normalized=arguments.normalized)
-    except TypeError as error:  # said to the user like any other bad input
-        raise ValueError(str(error)) from error
     pixels = adversary.pixels
     unit, seen = (pixels.to_unit(given)[:, :3] for given in (images, attack.images))
     shown = replace(attack, images=seen, perturbation=attack.perturbation[:, :3])
@@ -83,6 +84,7 @@ def _pictures(arguments: argparse.Namespace) -> tuple[Any, Any]:
         source,
         image_size=arguments.image_size,
         num_landmarks=arguments.num_landmarks,
+        decoding=decoding_of(arguments),
         skip_broken=arguments.skip_broken,
     )
     count = min(arguments.count, len(folder))
@@ -113,6 +115,7 @@ def _resume(adversary: Any, path: Path) -> None:  # noqa: ANN401 # a SampleAdapt
     except (RuntimeError, TypeError, AttributeError, KeyError) as error:
         msg = (
             f"`--state` must be the state_dict() of an adversary with the default networks, but "
-            f"{path} is another's: {error}"
+            f"{path} is another's: {error} Make one with `SampleAdaptiveAdversary(channels="
+            f"{adversary.attacker.channels})`, or leave `--state` out."
         )
         raise ValueError(msg) from error

@@ -24,6 +24,7 @@ PILLOW_LIMIT = 89_478_485  # pixels: above it Pillow warns by itself, above twic
 ROWS = 64  # scaled at a time, so that no wide copy of a whole picture is made
 DARK = 0.25  # of white: a picture with nothing brighter has another white than its file says
 LARGE_PIXELS = 16_000_000  # more are decoded one picture at a time
+WHITE = "Pass `decoding=Decoding(white=...)` (`--white`) with the value of white"
 _ORIENTATION = 0x0112  # tag of EXIF and of TIFF
 _PHOTOMETRIC, _BITS = 262, 258  # of TIFF
 
@@ -130,8 +131,8 @@ def opened(path: str | os.PathLike[str], decoding: Decoding) -> Iterator[Image.I
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         message = (
             f"`{os.fspath(path)}` must have at most {decoding.max_pixels} pixels, but got: "
-            f"{error}. Make it smaller, or pass `decoding=Decoding(max_pixels=...)`; above "
-            f"{PILLOW_LIMIT}, set `PIL.Image.MAX_IMAGE_PIXELS = None` too."
+            f"{error}. Make it smaller, or in Python pass `decoding=Decoding(max_pixels=...)`; "
+            f"above {PILLOW_LIMIT}, set `PIL.Image.MAX_IMAGE_PIXELS = None` too."
         )
         raise DatasetError(message) from error
     except _Refused as error:
@@ -219,11 +220,11 @@ def _scaled(image: Image.Image, white: float | None) -> Image.Image:
         kind = "whole numbers" if whole else "floating point"
         msg = (
             f"have values from 0 to {top:g}, its white, but got {kind} from {low:g} to {high:g}. "
-            "Pass `decoding=Decoding(white=...)` with the value of white."
+            f"{WHITE}."
         )
         raise _Refused(msg)
     if white is None:
-        _refuse_dark(high, top, "Pass `decoding=Decoding(white=...)` with the value of white")
+        _refuse_dark(high, top, WHITE)
     inverted = tags.get(_PHOTOMETRIC) == 0  # "white is zero", usual in X-ray
     out = np.empty(levels.shape, np.uint8)
     for start in range(0, len(levels), ROWS):

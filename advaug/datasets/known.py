@@ -4,8 +4,10 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from advaug.base.checks import check_choice
+from advaug.datasets.decoding import Decoding
 from advaug.datasets.known_dataset import EvaluationPictures, KnownDataset, Open
 from advaug.datasets.pictures import CroppedPictures
 from advaug.datasets.readers import (
@@ -41,9 +43,12 @@ def open_known(
     *,
     image_size: int = 256,
     skip_broken: bool = False,
+    decoding: Decoding | None = None,
 ) -> CroppedPictures:
     """Open a subset of a data set by its name; as `KnownDataset.open`."""
-    return find_known(name).open(root, subset, image_size=image_size, skip_broken=skip_broken)
+    return find_known(name).open(
+        root, subset, image_size=image_size, skip_broken=skip_broken, decoding=decoding
+    )
 
 
 def _only(reader: Open) -> Open:
@@ -52,13 +57,13 @@ def _only(reader: Open) -> Open:
 
 
 def _open_coco(
-    root: str | os.PathLike[str], subset: str, *, image_size: int, skip_broken: bool
+    root: str | os.PathLike[str],
+    subset: str,
+    **options: Any,  # noqa: ANN401 # of the reader
 ) -> CroppedPictures:
     pictures = Path(root) / subset
     annotations = Path(root) / "annotations" / f"person_keypoints_{subset}.json"
-    return coco_keypoints.CocoKeypoints(
-        pictures, annotations, image_size=image_size, skip_broken=skip_broken
-    )
+    return coco_keypoints.CocoKeypoints(pictures, annotations, **options)
 
 
 def _with_attribute(column: int, dataset: wflw.Wflw) -> list[int]:
@@ -94,6 +99,7 @@ _DATASETS = (
         "https://ibug.doc.ic.ac.uk/resources/300-VW/",
         parts=("train", *_CATEGORIES),
         tests=_CATEGORIES,
+        decodes=False,
     ),
     KnownDataset(
         "300vw-every-10th",
@@ -103,6 +109,7 @@ _DATASETS = (
         "https://ibug.doc.ic.ac.uk/resources/300-VW/",
         parts=("train", *_CATEGORIES),
         tests=_CATEGORIES,
+        decodes=False,
     ),
     KnownDataset(
         "wflw",
@@ -127,6 +134,7 @@ _DATASETS = (
         parts=("train", "test"),
         tests=("test",),
         num_landmarks=29,
+        decodes=False,
     ),
     KnownDataset(
         "cofw68",
@@ -137,6 +145,7 @@ _DATASETS = (
         "https://data.caltech.edu/records/bc0bf-nc666",
         parts=("test",),
         tests=("test",),
+        decodes=False,
     ),
     KnownDataset(
         "300w-lp",
@@ -192,7 +201,7 @@ _DATASETS = (
     KnownDataset(
         "pts",
         "any folder of pictures with a .pts file of 68 landmarks beside each",
-        _only(pts_folder.PtsFolder),
+        _only(pts_folder.FixedPtsFolder),
         {"all": None},
         "from whoever made it",
         parts=("all",),

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from torch.utils.data import ConcatDataset, Dataset
 
 from advaug.base.checks import check_choice
+from advaug.datasets.decoding import Decoding
 from advaug.datasets.pictures import CroppedPictures
 from advaug.datasets.sample import LandmarkSample
 from advaug.schemes import LandmarkScheme
@@ -16,7 +17,7 @@ from advaug.schemes import LandmarkScheme
 __all__ = ["EvaluationPictures", "KnownDataset", "Open"]
 
 Open = Callable[..., CroppedPictures]
-"""From root and subset, and the keyword arguments `image_size` and `skip_broken`."""
+"""From root and subset, and the keyword arguments `image_size`, `skip_broken` and `decoding`."""
 
 
 class EvaluationPictures(NamedTuple):
@@ -52,6 +53,7 @@ class KnownDataset:
         within: Subsets inside the only one of `tests`, each with a function from the opened one to
             their indices.
         num_landmarks: N of each sample; None where only the files say.
+        decodes: Whether its pictures are files of their own, which a `Decoding` is for.
     """
 
     name: str
@@ -64,6 +66,7 @@ class KnownDataset:
     unions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     within: Mapping[str, Callable[[Any], Sequence[int]]] = field(default_factory=dict)
     num_landmarks: int | None = 68
+    decodes: bool = True
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -77,6 +80,7 @@ class KnownDataset:
         *,
         image_size: int = 256,
         skip_broken: bool = False,
+        decoding: Decoding | None = None,
     ) -> CroppedPictures:
         """Open a subset.
 
@@ -85,17 +89,35 @@ class KnownDataset:
             subset: One of `subsets`; None for the first.
             image_size: Side of the square samples, in pixels.
             skip_broken: Leave broken files out, with one warning, instead of raising.
+            decoding: What the picture files do not settle; None is the reader's default.
 
         Raises:
             DatasetError: If anything is missing or broken; `problems` lists it.
             ImportError: If a package that reads it is not installed.
-            ValueError: If there is no such subset.
+            ValueError: If there is no such subset, or `decoding` is given for a set without picture
+                files.
         """
         subset = self.require_subset(subset)
-        return self.reader(root, subset, image_size=image_size, skip_broken=skip_broken)
+        self.check_decoding(decoding)
+        more = {} if decoding is None else {"decoding": decoding}
+        return self.reader(root, subset, image_size=image_size, skip_broken=skip_broken, **more)
+
+    def check_decoding(self, decoding: Decoding | None) -> None:
+        """Raise `ValueError` if a set without picture files gets a `decoding`; no file is read."""
+        if decoding is not None and not self.decodes:
+            message = (
+                f"`decoding` must be left out for {self.name}, whose pictures lie in a video or an "
+                f"archive, but got {decoding}. Leave it out (`--orientation`, `--white`)."
+            )
+            raise ValueError(message)
 
     def open_tests(
-        self, root: str | os.PathLike[str], *, image_size: int = 256, skip_broken: bool = False
+        self,
+        root: str | os.PathLike[str],
+        *,
+        image_size: int = 256,
+        skip_broken: bool = False,
+        decoding: Decoding | None = None,
     ) -> EvaluationPictures:
         """Open all that is measured on, each picture once, whatever subsets it is in.
 
@@ -103,8 +125,12 @@ class KnownDataset:
             DatasetError: As `open`.
             ImportError: As `open`.
         """
-        options = {"image_size": image_size, "skip_broken": skip_broken}
-        opened = [self.open(root, subset, **options) for subset in self.tests]
+        opened = [
+            self.open(
+                root, subset, image_size=image_size, skip_broken=skip_broken, decoding=decoding
+            )
+            for subset in self.tests
+        ]
         ends = list(accumulate(map(len, opened), initial=0))
         subsets: dict[str, Sequence[int]] = {
             name: range(start, end)

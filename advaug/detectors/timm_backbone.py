@@ -223,7 +223,7 @@ def _fixed_size(backbone: str, image_size: int | None) -> int | None:
         if image_size is not None:
             msg = (
                 f"`image_size` must be left out for {backbone}, which accepts any size, "
-                f"but got {image_size}."
+                f"but got {image_size}. Leave it out."
             )
             raise ValueError(msg)
         return None
@@ -269,7 +269,10 @@ def _create(
 def _read_weights(path: str) -> dict[str, Tensor]:
     """Read one of timm's files. Older versions of timm let it run code; here it never may."""
     if not os.path.isfile(path):
-        msg = f"`pretrained` must be True, False or a file of weights, but got {path!r}."
+        msg = (
+            f"`pretrained` must be True, False or a file of weights, but got {path!r}, which is no "
+            "file. Check the path."
+        )
         raise FileNotFoundError(msg)
     try:
         check_uncompressed(path)

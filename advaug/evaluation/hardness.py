@@ -51,7 +51,7 @@ def turn_of_head(landmarks: Tensor) -> Tensor:
     if landmarks.shape[1:] != (68, 2):
         msg = (
             f"`landmarks` must be (B, 68, 2), but got {tuple(landmarks.shape)}. The turn of a head "
-            "is read from the nose and the eyes of the 300W scheme."
+            "is read from the nose and the eyes of the 300W scheme: give its 68 landmarks."
         )
         raise ShapeError(msg)
     left, right = landmarks[:, LEFT_CORNER], landmarks[:, RIGHT_CORNER]
@@ -128,7 +128,8 @@ def low_quality(sides: Tensor, sharp: Tensor, blocks: Tensor, *, share: float = 
     if not sides.shape == sharp.shape == blocks.shape or sides.ndim != 1:
         msg = (
             "`sides`, `sharp` and `blocks` must be one value a picture, but got "
-            f"{tuple(sides.shape)}, {tuple(sharp.shape)} and {tuple(blocks.shape)}."
+            f"{tuple(sides.shape)}, {tuple(sharp.shape)} and {tuple(blocks.shape)}. Measure the "
+            "same pictures for all three."
         )
         raise ShapeError(msg)
     known = torch.where(sides.isnan(), sides.nanmedian(), sides).nan_to_num(0.0)

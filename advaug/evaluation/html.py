@@ -62,8 +62,10 @@ def write_html(evaluation: Evaluation, path: Path, *, worst: int = 12) -> None:
         worst: How many of the worst pictures to show under each plain condition.
 
     Raises:
+        ImportError: If jinja2 is not installed.
         OSError: If the file cannot be written.
     """
+    require_report()
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
@@ -74,6 +76,23 @@ def write_html(evaluation: Evaluation, path: Path, *, worst: int = 12) -> None:
     text = template.render(_content(evaluation, worst))
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def require_report() -> None:
+    """Raise where what a report needs is missing, which the extra `evaluate` installs.
+
+    Raises:
+        ImportError: If jinja2 or tqdm is not installed.
+    """
+    try:
+        import jinja2  # noqa: F401
+        import tqdm  # noqa: F401 # while the landmarks are found
+    except ImportError as error:
+        message = (
+            f"jinja2 and tqdm must be installed to evaluate, but got: {error}. Run "
+            "`pip install 'advaug[evaluate]'`."
+        )
+        raise ImportError(message) from error
 
 
 def _content(evaluation: Evaluation, worst: int) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class LoadedDetector:
         if self.image_size not in (None, image_size):
             msg = (
                 f"`image_size` must be {self.image_size}, for which {self.name} was built, but got "
-                f"{image_size}. Pass that one."
+                f"{image_size}. Pass that one, or leave `--image-size` out."
             )
             raise ValueError(msg)
         try:
@@ -213,7 +213,9 @@ def _check_landmarks(found: Any, name: str) -> int:  # noqa: ANN401 # any module
     if not shaped:
         msg = (
             f"the output of {name} must be read as landmarks (1, N, 2), but got "
-            f"{describe(found)}. Say how to read it: heatmaps, coordinates or a function of yours."
+            f"{describe(found)}. Say how to read it in what a function for `--detector` returns: "
+            '`(module, "heatmaps")`, `(module, "coordinates")` or `(module, decode)` with a '
+            "function of yours."
         )
         raise ValueError(msg)
     if not found.isfinite().all():

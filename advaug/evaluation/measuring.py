@@ -11,6 +11,7 @@ import advaug
 from advaug.augment.corruptions import BENCHMARK_VERSION
 from advaug.augment.masks import RENDERER_VERSION
 from advaug.base.files import whole_file
+from advaug.datasets import Decoding
 from advaug.evaluation.batches import Batches
 from advaug.evaluation.evaluate import Condition
 from advaug.evaluation.loaded import LoadedDetector
@@ -132,6 +133,7 @@ def _settings(
     conditions: Mapping[str, Condition],
 ) -> dict[str, Any]:
     """What predictions depend on: another normaliser or subset needs no new ones."""
+    decoding = found_set.decoding or Decoding()
     return {
         "detector": detector.name,
         "weights": detector.fingerprint,
@@ -140,6 +142,8 @@ def _settings(
         "pictures": len(found_set.names),
         "names": hashlib.sha256("\n".join(found_set.names).encode()).hexdigest(),
         "image_size": plan.image_size,
+        "orientation": "exif" if decoding.orientation == "exif" else None,
+        "white": decoding.white,
         "flip": plan.flip,
         "conditions": list(conditions),
         "masks": RENDERER_VERSION,

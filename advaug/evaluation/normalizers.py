@@ -74,7 +74,8 @@ def _eyes(normalizer: str, num_landmarks: int) -> tuple[tuple[int, ...], tuple[i
         known = ", ".join(map(str, sorted(_FACE_SCHEMES)))
         message = (
             f'`normalizer="{normalizer}"` must have a scheme of {known} landmarks, but got '
-            f'{num_landmarks} landmarks. Pass a pair of indices, "box" or a (B,) tensor.'
+            f'{num_landmarks} landmarks. Pass a pair of indices, "box" or a (B,) tensor '
+            "(`--normalizer 0,1`, `--normalizer box`)."
         )
         raise ValueError(message)
     if normalizer == "inter_pupil":

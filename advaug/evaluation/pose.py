@@ -185,7 +185,10 @@ def oks_average_precision(
     """
     coco, evaluation = require_pycocotools()
     if not results:
-        message = "`results` must hold at least one prediction, but got none."
+        message = (
+            "`results` must hold at least one prediction, but got none. Pass those of "
+            "`CocoKeypoints.results`."
+        )
         raise ValueError(message)
     file = read_coco(Path(annotations))
     numbered = _numbered(file, results)

@@ -11,8 +11,9 @@ from pathlib import Path
 from torch.utils.data import ConcatDataset, Dataset
 
 from advaug.base.checks import check_choice
-from advaug.datasets import LandmarkSample, PtsFolder, SyntheticFaces
+from advaug.datasets import Decoding, LandmarkSample, SyntheticFaces
 from advaug.datasets.known import KNOWN
+from advaug.datasets.readers.pts_folder import FixedPtsFolder
 from advaug.evaluation.normalizers import Normalizer
 from advaug.schemes import FACE_68, LandmarkScheme
 
@@ -39,6 +40,7 @@ class Request:
         num_landmarks: N of the detector, for sets that do not say how many landmarks they have.
         count: How many pictures each split of a drawn set has.
         skip_broken: Whether broken files are left out.
+        decoding: What the picture files do not settle; None is the reader's default.
     """
 
     root: Path | None
@@ -46,6 +48,7 @@ class Request:
     num_landmarks: int = 68
     count: int = 300
     skip_broken: bool = False
+    decoding: Decoding | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class EvaluationSet:
         names: What each picture is called.
         scheme: What the landmarks mean; None if unknown.
         complete: Whether every landmark of every face has a position.
+        decoding: How its picture files were read; None is the reader's default.
     """
 
     name: str
@@ -67,6 +71,7 @@ class EvaluationSet:
     names: Sequence[str]
     scheme: LandmarkScheme | None
     complete: bool = True
+    decoding: Decoding | None = None
 
 
 def open_set(name: str, request: Request) -> EvaluationSet:
@@ -100,11 +105,14 @@ def check_request(
         detector: Its name.
 
     Raises:
-        ValueError: If the set has no such subset, or is annotated with other landmarks.
+        ValueError: If the set has no such subset, is annotated with other landmarks, or has no
+            picture files to decode.
     """
     if name == "pts":
         return  # only the folder says
     known = KNOWN.get(name)
+    if known:
+        known.check_decoding(request.decoding)
     annotated = known.num_landmarks if known else FACE_68.num_landmarks
     if annotated is not None:
         require_landmarks(name, annotated, request.num_landmarks, detector)
@@ -172,22 +180,32 @@ def _open_known(name: str, request: Request) -> EvaluationSet:
     assert request.root is not None
     known = KNOWN[name]
     found = known.open_tests(
-        request.root, image_size=request.image_size, skip_broken=request.skip_broken
+        request.root,
+        image_size=request.image_size,
+        skip_broken=request.skip_broken,
+        decoding=request.decoding,
     )
     prefix = f"{request.root.as_posix()}/"
     names = [where.removeprefix(prefix) for where in found.names]
     return EvaluationSet(
-        name, found.dataset, found.subsets, names, found.scheme, complete=name not in PROFILES
+        name,
+        found.dataset,
+        found.subsets,
+        names,
+        found.scheme,
+        complete=name not in PROFILES,
+        decoding=request.decoding,
     )
 
 
 def _open_pts(request: Request) -> EvaluationSet:
     """A folder of pictures with `.pts` files; each of its sub-folders is also a subset."""
     assert request.root is not None
-    dataset = PtsFolder(
+    dataset = FixedPtsFolder(
         request.root,
         image_size=request.image_size,
         num_landmarks=request.num_landmarks,
+        decoding=request.decoding,
         skip_broken=request.skip_broken,
     )
     names = _relative(dataset.paths, request.root)
@@ -196,7 +214,14 @@ def _open_pts(request: Request) -> EvaluationSet:
         if "/" in name:
             folders.setdefault(name.split("/")[0], []).append(index)
     subsets = {"all": range(len(names)), **(folders if len(folders) > 1 else {})}
-    return EvaluationSet(request.root.resolve().name, dataset, subsets, names, dataset.scheme)
+    return EvaluationSet(
+        request.root.resolve().name,
+        dataset,
+        subsets,
+        names,
+        dataset.scheme,
+        decoding=request.decoding,
+    )
 
 
 def _open_synthetic(request: Request) -> EvaluationSet:

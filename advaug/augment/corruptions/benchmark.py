@@ -166,7 +166,10 @@ def check_severities(severities: Sequence[int]) -> None:
     unknown = [severity for severity in severities if severity not in SEVERITIES]
     if unknown or not severities:
         got = ", ".join(map(repr, unknown)) if unknown else "none"
-        msg = f"`severity` must be from 1 to 5, but got {got}. For severity 0 use the picture."
+        msg = (
+            f"`severity` must be from 1 to 5, but got {got}. Choose one of these; severity 0 is "
+            "the picture itself."
+        )
         raise ValueError(msg)
 
 
@@ -181,7 +184,7 @@ def _face_landmarks(kind: str, landmarks: Tensor | None, images: Tensor) -> Tens
         others = ", ".join(name for name, other in _KINDS.items() if not other.face)
         msg = (
             f"`landmarks` must be ({len(images)}, 68, 2) for {kind!r}, but got {got}. Pass the "
-            f"faces' landmarks, or leave it at the kinds that need none: {others}."
+            f"faces' landmarks, or choose a kind that needs none: {others}."
         )
         raise ShapeError(msg)
     if not landmarks.isfinite().all():

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from advaug.base.checks import check_choice
 from advaug.datasets.crop import landmark_box
+from advaug.datasets.decoding import Decoding
 from advaug.datasets.pictures import AnnotatedPicture, CroppedPictures
 from advaug.datasets.readers.checking import report_problems
 from advaug.datasets.readers.listed import (
@@ -54,6 +55,8 @@ class Aflw2000(CroppedPictures):
             than 60 ("yaw-30-60") or more ("yaw-60-90").
         image_size: Side of the square samples, in pixels.
         num_landmarks: 68 for `pt3d_68`, 21 for `pt2d`.
+        decoding: What the picture files do not settle: orientation, channels, white, the size
+            limit.
         skip_broken: Leave broken or missing files out, with one warning, instead of raising.
 
     Attributes:
@@ -74,6 +77,7 @@ class Aflw2000(CroppedPictures):
         *,
         image_size: int = 256,
         num_landmarks: int = 68,
+        decoding: Decoding | None = None,
         skip_broken: bool = False,
     ) -> None:
         check_choice("subset", subset, get_args(Subset))
@@ -83,12 +87,14 @@ class Aflw2000(CroppedPictures):
         rows, unread = read_all(lambda path: _read_face(path, num_landmarks), paths)
         low, high = YAWS[subset]
         rows = [(face, yaw) for face, yaw in rows if low <= abs(yaw) < high]
-        usable, broken = check_listed([face for face, _ in rows])
+        usable, broken = check_listed([face for face, _ in rows], decoding)
         kept = [row for row, good in zip(rows, usable, strict=True) if good]
         pictures = [face.picture for face, _ in kept]
         problems = count_problem(root, "pictures", len(paths), COUNT) + unread + broken
         report_problems(root, problems, len(pictures), skip_broken=skip_broken)
-        super().__init__(pictures, image_size=image_size, num_landmarks=num_landmarks)
+        super().__init__(
+            pictures, image_size=image_size, num_landmarks=num_landmarks, decoding=decoding
+        )
         self.yaws: Tensor = torch.tensor([yaw for _, yaw in kept])
 
 

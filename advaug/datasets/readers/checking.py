@@ -76,8 +76,9 @@ def warn_of_orientation(decoding: Decoding, turned: Sequence[Path], stacklevel: 
         return
     message = (
         f"`{min(turned)}` and {len(turned) - 1} other pictures have an EXIF orientation, which is "
-        'not applied. Pass `decoding=Decoding(orientation="exif")` if they were annotated as '
-        'viewers turn them, or `orientation="stored"` if as their pixels lie in the file.'
+        'not applied. Pass `decoding=Decoding(orientation="exif")` (`--orientation exif`) if they '
+        'were annotated as viewers turn them, or `orientation="stored"` (`--orientation stored`) '
+        "if as their pixels lie in the file."
     )
     warnings.warn(message, stacklevel=stacklevel)
 

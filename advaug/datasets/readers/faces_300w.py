@@ -42,6 +42,7 @@ SPLIT_PARTS: dict[Split, tuple[str, ...]] = {
     "helen-811": ("helen/trainset",),
     "lfpw": ("lfpw/trainset",),
 }
+WITHOUT_FILE = 'Pass `boxes="landmarks"` to do without that file, or move it away.'
 # Table 9 of the paper trains on "HELEN (811 images)", but 811 is what LFPW has and HELEN has 2000.
 HELEN_811 = 811
 
@@ -167,7 +168,7 @@ def _with_boxes(
         if box is None:
             problems.append(
                 f"`{pair.picture}` must have a box in `{path}`, but got none under its name. "
-                'Pass `boxes="landmarks"` to do without that file.'
+                f"{WITHOUT_FILE}"
             )
         else:
             boxed.append(replace(pair, box=box))
@@ -187,11 +188,11 @@ def read_boxes(path: Path) -> dict[str, Box]:
     The variable `bounding_boxes` is a row of cells, each a struct of `imgName`, `bb_detector` and
     `bb_ground_truth` (the tight box of the landmarks); boxes are `[xmin ymin xmax ymax]`, 1-based.
     """
-    fix = 'Download it again, or pass `boxes="landmarks"`.'
+    fix = f"Download it again. {WITHOUT_FILE}"
     rule = "be the organisers' file of boxes"
     boxes: dict[str, Box] = {}
     try:
-        for record in read_mat(path, "bounding_boxes", rule=rule, fix=fix):
+        for record in read_mat(path, "bounding_boxes", rule=rule, fix=fix, instead=WITHOUT_FILE):
             x_min, y_min, x_max, y_max = np.ravel(record["bb_detector"]).astype(float) - 1
             box = (float(x_min), float(y_min), float(x_max), float(y_max))
             boxes[match_key(str(record["imgName"]))] = box

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from advaug.datasets.pictures import AnnotatedPicture, picture_size
-from advaug.datasets.readers.checking import geometry_problem
+from advaug.datasets.decoding import Decoding, PictureFacts, inspect_picture
+from advaug.datasets.pictures import AnnotatedPicture
+from advaug.datasets.readers.checking import geometry_problem, warn_of_orientation
 from advaug.errors import DatasetError
 
 __all__ = ["ListedFace", "check_listed", "count_problem", "read_all"]
@@ -52,19 +53,30 @@ def read_all(read: Callable[[T], R], items: Sequence[T]) -> tuple[list[R], list[
     return good, [str(result) for result in results if isinstance(result, DatasetError)]
 
 
-def check_listed(faces: Sequence[ListedFace]) -> tuple[list[bool], list[str]]:
+def check_listed(
+    faces: Sequence[ListedFace], decoding: Decoding | None = None
+) -> tuple[list[bool], list[str]]:
     """Decode every picture once, in parallel, and check its faces against it.
 
     Args:
         faces: Several may be in one picture.
+        decoding: What the picture files do not settle.
 
     Returns:
         Whether each face is usable, and one message per face that is not.
     """
+    how = decoding or Decoding()
     paths = sorted({face.picture.path for face in faces})
     with ThreadPoolExecutor() as pool:
-        sizes = dict(zip(paths, pool.map(_size_or_problem, paths), strict=True))
-    found = [_face_problem(face, sizes[face.picture.path]) for face in faces]
+        checks = pool.map(lambda path: _facts_or_problem(path, how), paths)
+    facts = dict(zip(paths, checks, strict=True))
+    found = [_face_problem(face, facts[face.picture.path]) for face in faces]
+    turned = [
+        path
+        for path, check in facts.items()
+        if not isinstance(check, str) and check.orientation != 1
+    ]
+    warn_of_orientation(how, turned, stacklevel=4)
     return [problem is None for problem in found], [p for p in found if p is not None]
 
 
@@ -88,13 +100,17 @@ def count_problem(
     ]
 
 
-def _size_or_problem(path: Path) -> tuple[int, int] | str:
+def _facts_or_problem(path: Path, decoding: Decoding) -> PictureFacts | str:
     try:
-        return picture_size(path)
+        return inspect_picture(path, decoding)
     except DatasetError as error:
         return str(error)
 
 
-def _face_problem(face: ListedFace, size: tuple[int, int] | str) -> str | None:
-    problem = size if isinstance(size, str) else geometry_problem(face.picture, size, "annotation")
+def _face_problem(face: ListedFace, facts: PictureFacts | str) -> str | None:
+    problem = (
+        facts
+        if isinstance(facts, str)
+        else geometry_problem(face.picture, facts.size, "annotation")
+    )
     return None if problem is None else f"{face.where}: {problem}"

@@ -14,6 +14,7 @@ import numpy as np
 
 from advaug.base.checks import check_choice
 from advaug.datasets.crop import landmark_box
+from advaug.datasets.decoding import Decoding
 from advaug.datasets.pictures import AnnotatedPicture, CroppedPictures
 from advaug.datasets.readers.checking import report_problems
 from advaug.datasets.readers.listed import (
@@ -46,6 +47,8 @@ class Faces300WLP(CroppedPictures):
         points: Which annotation: "pts_2d" or "pts_3d" from the folder `landmarks`; "pt2d", the
             projected 3D model beside each picture; "auto" for "pts_2d" if that folder exists,
             otherwise "pt2d". In "pts_2d" the jaw follows the visible outline, as in 300W.
+        decoding: What the picture files do not settle: orientation, channels, white, the size
+            limit.
         skip_broken: Leave broken or missing files out, with one warning, instead of raising.
 
     Attributes:
@@ -65,6 +68,7 @@ class Faces300WLP(CroppedPictures):
         *,
         image_size: int = 256,
         points: Points = "auto",
+        decoding: Decoding | None = None,
         skip_broken: bool = False,
     ) -> None:
         check_choice("split", split, get_args(Split))
@@ -80,11 +84,11 @@ class Faces300WLP(CroppedPictures):
             problems += count_problem(root / part, "pictures", len(found), PART_COUNTS[part])
             paths += found
         faces, unread = read_all(lambda path: _read_face(root, path, points), paths)
-        usable, broken = check_listed(faces)
+        usable, broken = check_listed(faces, decoding)
         pictures = [face.picture for face, good in zip(faces, usable, strict=True) if good]
         problems += unread + broken
         report_problems(root, problems, len(pictures), skip_broken=skip_broken)
-        super().__init__(pictures, image_size=image_size, num_landmarks=68)
+        super().__init__(pictures, image_size=image_size, num_landmarks=68, decoding=decoding)
 
 
 def _read_face(root: Path, path: Path, points: Points) -> ListedFace:

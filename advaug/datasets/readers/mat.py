@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from advaug.base.files import open_regular
+from advaug.datasets.readers.matlab import explain_missing
 from advaug.errors import DatasetError
 
 __all__ = ["read_mat"]
@@ -19,7 +20,13 @@ _CHILD = Path(__file__).with_name("_mat_child.py")
 
 
 def read_mat(  # the file may hold anything
-    path: Path, variable: str, *, rule: str, fix: str, seconds: float = SECONDS
+    path: Path,
+    variable: str,
+    *,
+    rule: str,
+    fix: str,
+    instead: str = "",
+    seconds: float = SECONDS,
 ) -> Any:  # noqa: ANN401
     """Read a variable of a `.mat` file of MATLAB 4 to 7.2.
 
@@ -28,6 +35,7 @@ def read_mat(  # the file may hold anything
         variable: The variable's name.
         rule: What the file must be or hold, for the message.
         fix: What to do if it cannot be read, for the message.
+        instead: How to do without the file, for the message where scipy is not installed.
         seconds: Longest time to wait for it.
 
     Returns:
@@ -40,8 +48,7 @@ def read_mat(  # the file may hold anything
     try:
         import scipy.io  # noqa: F401 # the child imports it, and its message is lost
     except ImportError as error:
-        message = f"scipy must be installed to read `{path}`, but got: {error}. Run "
-        raise ImportError(message + "`pip install scipy`, or " + fix) from error
+        explain_missing("scipy", path, error, instead)
     try:
         open_regular(path).close()
     except OSError as error:

@@ -16,20 +16,22 @@ if TYPE_CHECKING:
 __all__ = ["explain_missing", "open_hdf5", "pictures_with_mat", "read_numbers"]
 
 
-def explain_missing(package: str, path: Path, error: ImportError) -> NoReturn:
+def explain_missing(package: str, path: Path, error: ImportError, instead: str = "") -> NoReturn:
     """Say how to install a package.
 
     Args:
         package: Its name.
         path: The file that cannot be read without it.
         error: What the import raised.
+        instead: How to do without, if there is a way.
 
     Raises:
         ImportError: Always.
     """
     message = (
         f"{package} must be installed to read `{path}`, but got: {error}. Run "
-        f"`pip install {package}`, or `pip install advaug[datasets]` for all data sets."
+        f"`pip install {package}`, or `pip install 'advaug[datasets]'` for all data sets."
+        + (f" {instead}" if instead else "")
     )
     raise ImportError(message) from error
 

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 from advaug.base.checks import check_choice
 from advaug.datasets.crop import landmark_box
+from advaug.datasets.decoding import Decoding
 from advaug.datasets.pictures import AnnotatedPicture, CroppedPictures
 from advaug.datasets.readers.checking import report_problems
 from advaug.datasets.readers.listed import ListedFace, check_listed, read_all
@@ -40,6 +41,8 @@ class MerlRav(CroppedPictures):
         split: "train" or "test" for the folders `trainset` and `testset`; "all" for all pictures at
             any depth.
         image_size: Side of the square samples, in pixels.
+        decoding: What the picture files do not settle: orientation, channels, white, the size
+            limit.
         skip_broken: Leave broken or missing files out, with one warning, instead of raising.
 
     Attributes:
@@ -58,6 +61,7 @@ class MerlRav(CroppedPictures):
         split: Split = "train",
         *,
         image_size: int = 256,
+        decoding: Decoding | None = None,
         skip_broken: bool = False,
     ) -> None:
         check_choice("split", split, get_args(Split))
@@ -70,11 +74,11 @@ class MerlRav(CroppedPictures):
             pairs += found
             problems += unpaired
         faces, unread = read_all(_read_face, pairs)
-        usable, broken = check_listed(faces)
+        usable, broken = check_listed(faces, decoding)
         pictures = [face.picture for face, good in zip(faces, usable, strict=True) if good]
         problems += unread + broken
         report_problems(root, problems, len(pictures), skip_broken=skip_broken)
-        super().__init__(pictures, image_size=image_size, num_landmarks=POINTS)
+        super().__init__(pictures, image_size=image_size, num_landmarks=POINTS, decoding=decoding)
 
 
 def _find(folder: Path) -> tuple[list[FilePair], list[str]]:

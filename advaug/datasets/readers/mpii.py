@@ -81,6 +81,12 @@ class Mpii(CroppedPictures):
             message = f"`{path}` must be a list of people, but got none. Download it again."
             raise DatasetError(message)
         found, problems = _read_people(Path(root) / "images", path, entries)
+        if not found and not problems:
+            message = (
+                f"`{path}` must annotate a joint of at least one person, but got none. Download it "
+                "again."
+            )
+            raise DatasetError(message)
         usable, broken = check_people([person for _, person in found], path, {}, decoding=decoding)
         report_problems(Path(root), problems + broken, sum(usable), skip_broken=skip_broken)
         kept = [each for each, good in zip(found, usable, strict=True) if good]

@@ -165,7 +165,7 @@ def _check_picture(
         other = "stored" if decoding.orientation == "exif" else "exif"
         fix = (
             f"Its EXIF orientation {facts.orientation} exchanges the two: pass "
-            f'`decoding=Decoding(orientation="{other}")`.'
+            f'`decoding=Decoding(orientation="{other}")` (`--orientation {other}`).'
         )
     return (
         f"`{path}` must be {declared[0]} x {declared[1]} as `{source.name}` says, but got "

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import ClassVar, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,7 +16,7 @@ from advaug.datasets.readers.checking import check_pairs, report_problems
 from advaug.datasets.readers.pairs import FilePair, find_pairs
 from advaug.datasets.readers.pts import Negative
 
-__all__ = ["PtsFolder"]
+__all__ = ["FixedPtsFolder", "PtsFolder"]
 
 
 class PtsFolder(CroppedPictures):
@@ -49,6 +49,8 @@ class PtsFolder(CroppedPictures):
             lists all of them.
     """
 
+    _may_choose: ClassVar[bool] = True  # whether messages may offer another `num_landmarks`
+
     def __init__(
         self,
         root: str | os.PathLike[str],
@@ -68,12 +70,22 @@ class PtsFolder(CroppedPictures):
             pairs, unboxed = _with_boxes(pairs, boxes, root)
             problems += unboxed
         pictures, broken = check_pairs(
-            pairs, num_landmarks, decoding=decoding, negative=negative, chosen=True
+            pairs,
+            num_landmarks,
+            decoding=decoding,
+            negative=negative,
+            chosen=self._may_choose,
         )
         report_problems(root, problems + broken, len(pictures), skip_broken=skip_broken)
         super().__init__(
             pictures, image_size=image_size, num_landmarks=num_landmarks, decoding=decoding
         )
+
+
+class FixedPtsFolder(PtsFolder):
+    """The same for a user who cannot choose `num_landmarks`: no message offers that."""
+
+    _may_choose = False
 
 
 def _with_boxes(

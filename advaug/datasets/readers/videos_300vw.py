@@ -16,6 +16,7 @@ from PIL import Image
 
 from advaug.base.checks import check_choice
 from advaug.datasets.crop import landmark_box
+from advaug.datasets.decoding import Decoding
 from advaug.datasets.pictures import AnnotatedPicture, Box, read_picture
 from advaug.datasets.readers.checking import geometry_problem, report_problems
 from advaug.datasets.readers.listed import ListedFace, check_listed, read_all
@@ -54,6 +55,7 @@ VIDEOS: dict[Split, tuple[str, ...]] = {
 """The organisers' training videos, and their three test categories, the third the hardest."""
 
 POINTS = 68
+AS_STORED = Decoding(orientation="stored")  # as whoever extracted the frames left them
 COLUMNS = ("video", "frame", "x0", "y0", "x1", "y1")
 
 
@@ -280,7 +282,7 @@ def _check(
 ) -> tuple[list[tuple[_Frame, ListedFace]], list[str]]:
     """Check every face against its frame; pictures are decoded for it, videos are not."""
     stills = [row for row in read if row[0].video is None]
-    usable, problems = check_listed([face for _, face in stills])
+    usable, problems = check_listed([face for _, face in stills], AS_STORED)
     kept = [row for row, good in zip(stills, usable, strict=True) if good]
     for frame, face in read:
         if frame.video is None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from advaug.base.checks import check_choice
 from advaug.datasets.crop import landmark_box
+from advaug.datasets.decoding import Decoding
 from advaug.datasets.pictures import AnnotatedPicture, CroppedPictures
 from advaug.datasets.readers.checking import report_problems
 from advaug.datasets.readers.listed import (
@@ -72,6 +73,8 @@ class Wflw(CroppedPictures):
         image_size: Side of the square samples, in pixels.
         boxes: "annotated", or "landmarks" for the tight box of the landmarks.
         num_landmarks: 98, or 68 for those closest to 300W's (`FACE_98_TO_68`).
+        decoding: What the picture files do not settle: orientation, channels, white, the size
+            limit.
         skip_broken: Leave broken faces and pictures out, with one warning, instead of raising.
 
     Attributes:
@@ -93,6 +96,7 @@ class Wflw(CroppedPictures):
         image_size: int = 256,
         boxes: Boxes = "annotated",
         num_landmarks: int = 98,
+        decoding: Decoding | None = None,
         skip_broken: bool = False,
     ) -> None:
         check_choice("subset", subset, get_args(Subset))
@@ -107,7 +111,7 @@ class Wflw(CroppedPictures):
         if subset in WFLW_ATTRIBUTES:
             column = WFLW_ATTRIBUTES.index(subset)
             rows = [row for row in rows if row[2][column]]
-        usable, broken = check_listed([face for _, face, _ in rows])
+        usable, broken = check_listed([face for _, face, _ in rows], decoding)
         kept = [row for row, good in zip(rows, usable, strict=True) if good]
         unequal = count_problem(
             path,
@@ -121,7 +125,9 @@ class Wflw(CroppedPictures):
         pictures = [face.picture for _, face, _ in kept]
         if num_landmarks == len(FACE_98_TO_68):
             pictures = [_picked(picture) for picture in pictures]
-        super().__init__(pictures, image_size=image_size, num_landmarks=num_landmarks)
+        super().__init__(
+            pictures, image_size=image_size, num_landmarks=num_landmarks, decoding=decoding
+        )
         self.attributes: Tensor = torch.from_numpy(np.stack([each for _, _, each in kept]))
         self._lines = [number for number, _, _ in kept]
 
