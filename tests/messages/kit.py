@@ -4,6 +4,7 @@ import copy
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from toys import MARKS, HeatmapToy, heatmap_batch, pictures, tiny_adversary
 
 from advaug import SampleAdaptiveAdversary
+from advaug.errors import DatasetError
 
 NET = functools.partial(HeatmapToy, dropout=0.0)
 IMAGES, HEATMAPS = heatmap_batch()
@@ -26,6 +28,16 @@ class Case:
     says: str
     fixed: Callable[[], Any]
     kind: type[Exception] = ValueError
+
+
+@dataclass
+class InFolder:
+    """The same with files: what makes the fault, and what mends it, in one folder."""
+
+    wrong: Callable[[Path], Any]
+    says: str
+    fixed: Callable[[Path], Any]
+    kind: type[Exception] = DatasetError
 
 
 def call(images=IMAGES, target=HEATMAPS, net=None, adversary=None, **options):

@@ -110,7 +110,10 @@ def _read_face(path: Path, num_landmarks: int) -> tuple[ListedFace, float]:
     landmarks = values[name][:2].T.astype(np.float64)
     seen = ~(landmarks == -1).any(axis=1) if num_landmarks == 21 else np.full(68, fill_value=True)
     if not seen.any():
-        message = f"`{file}` must have a landmark that can be seen, but got none. Remove it."
+        message = (
+            f"`{file}` must have a landmark that can be seen, but got none. Copy or download it "
+            "again."
+        )
         raise DatasetError(message)
     landmarks = np.where(seen[:, None], landmarks - 1, -1)
     picture = AnnotatedPicture(path, landmarks, landmark_box(landmarks[seen]), seen)

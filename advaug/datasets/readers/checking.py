@@ -137,7 +137,9 @@ def _check_pair(pair: FilePair, how: _How) -> AnnotatedPicture | list[str]:
         return problems
     landmarks, visible, occluded = convert(points, how.negative)
     if visible is not None and not visible.any():
-        return [f"`{pair.pts}` must give a point a position, but got none. Remove the picture."]
+        return [
+            f"`{pair.pts}` must give a point a position, but got none. Remove it and its picture."
+        ]
     shown = landmarks if visible is None else landmarks[visible]
     box = landmark_box(shown) if pair.box is None else pair.box
     picture = AnnotatedPicture(

@@ -98,7 +98,8 @@ def _read_face(pair: FilePair) -> ListedFace:
     if len(landmarks) != POINTS or not placed.any():
         message = (
             f"`{pair.pts}` must have {POINTS} points, one with a place at least, but got "
-            f"{len(landmarks)} and {int(placed.sum())} with a place. Correct or remove it."
+            f"{len(landmarks)} and {int(placed.sum())} with a place. Correct it, or remove "
+            "it and its picture."
         )
         raise DatasetError(message)
     box = landmark_box(landmarks[placed])

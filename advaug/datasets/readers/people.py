@@ -99,7 +99,8 @@ def require_numbers(what: str, values: Any, count: int) -> NDArray[np.float64]: 
         array = np.empty(0)
     if array.size != count or not np.isfinite(array).all():
         message = (
-            f"{what} must be {count} finite numbers, but got {shown(values)}. Correct or remove it."
+            f"{what} must be {count} finite numbers, but got {shown(values)}. Correct it, or "
+            "remove the entry."
         )
         raise DatasetError(message)
     return array.ravel()
