@@ -5,10 +5,21 @@ left and right of names, and the number of points are followed in `test_foreign_
 `test_safe_files` and `test_fixes`.
 """
 
-import pytest
-from messages import folders
+import re
 
-IN_FOLDERS = {**folders.CASES}
+import pytest
+import torch
+from messages import face_sets, folders, people
+
+from advaug.datasets import Decoding
+
+IN_FOLDERS = {**folders.CASES, **people.CASES, **face_sets.CASES}
+
+
+@pytest.fixture(autouse=True)
+def _small_sets(monkeypatch):
+    for reader, name, sizes in face_sets.SIZES:
+        monkeypatch.setattr(reader, name, sizes)
 
 
 @pytest.mark.parametrize("name", IN_FOLDERS)
@@ -17,3 +28,21 @@ def test_the_fix_of_a_message_about_files_works(name, tmp_path):
     with pytest.raises(case.kind, match=case.says):
         case.wrong(tmp_path)
     case.fixed(tmp_path)
+
+
+@pytest.mark.parametrize("name", face_sets.TURNED)
+@pytest.mark.parametrize("orientation", ["stored", "exif"])
+def test_every_reader_of_picture_files_has_the_choice_that_its_warning_names(
+    name, orientation, tmp_path
+):
+    make, reader = face_sets.TURNED[name]
+    face_sets.turn(make(tmp_path))
+    with pytest.warns(UserWarning, match="has|have an EXIF orientation") as warned:
+        plain = reader(tmp_path, image_size=16)
+    assert warned[0].filename == __file__
+    words = r"`decoding=(Decoding\(orientation=\"exif\"\))` \(`--orientation exif`\)"
+    fix = re.search(words, str(warned[0].message)).group(1).replace("exif", orientation)
+    chosen = reader(
+        tmp_path, image_size=16, decoding=eval(fix, {"Decoding": Decoding})
+    )  # without a warning, or it fails
+    assert torch.equal(chosen[0].image, plain[0].image) == (orientation == "stored")

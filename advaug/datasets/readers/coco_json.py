@@ -161,9 +161,10 @@ def _categories(path: Path, records: list[Record]) -> tuple[list[str], dict[Id, 
     """Return the keypoints' names, and by canonical id the id and whether it has keypoints."""
     found = {_names_of(each) for each in records} - {()}
     if len(found) != 1:
+        fix = "Keep the categories of one kind in a file." if found else "Add their names."
         message = (
             f"`{path}` must have categories that name the same `keypoints`, but got {len(found)} "
-            "different lists. Keep the categories of one kind in a file."
+            f"different lists. {fix}"
         )
         raise DatasetError(message)
     categories: dict[Id, tuple[Id, bool]] = {}
