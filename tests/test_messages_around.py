@@ -9,17 +9,26 @@ import re
 
 import pytest
 import torch
-from messages import face_sets, folders, people
+from messages import changes, detectors, face_sets, folders, measures, people
 
 from advaug.datasets import Decoding
 
-IN_FOLDERS = {**folders.CASES, **people.CASES, **face_sets.CASES}
+CASES = {**changes.CASES, **detectors.CASES, **measures.CASES}
+IN_FOLDERS = {**folders.CASES, **people.CASES, **face_sets.CASES, **measures.IN_FOLDERS}
 
 
 @pytest.fixture(autouse=True)
 def _small_sets(monkeypatch):
     for reader, name, sizes in face_sets.SIZES:
         monkeypatch.setattr(reader, name, sizes)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_fix_of_a_message_works(name):
+    case = CASES[name]
+    with pytest.raises(case.kind, match=case.says):
+        case.wrong()
+    case.fixed()
 
 
 @pytest.mark.parametrize("name", IN_FOLDERS)

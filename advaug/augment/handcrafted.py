@@ -279,7 +279,8 @@ def _check_permutation(permutation: Sequence[int] | None, flip: float) -> None:
         if flip > 0:
             msg = (
                 f"`flip_permutation` must be given for a `flip` above 0, but got flip={flip} and "
-                "None. Pass the scheme's, such as `FACE_68.flip_permutation`, or `flip=0`."
+                "None. Pass the scheme's, such as `advaug.schemes.FACE_68.flip_permutation`, or "
+                "`flip=0`."
             )
             raise ValueError(msg)
         return

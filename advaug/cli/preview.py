@@ -112,10 +112,11 @@ def _resume(adversary: Any, path: Path) -> None:  # noqa: ANN401 # a SampleAdapt
         raise ValueError(msg) from error
     try:
         adversary.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError, KeyError) as error:
+    except (ValueError, RuntimeError, TypeError, AttributeError, KeyError) as error:
+        fact = str(error).split(". ")[0]  # what follows is for those who build the adversary
         msg = (
             f"`--state` must be the state_dict() of an adversary with the default networks, but "
-            f"{path} is another's: {error} Make one with `SampleAdaptiveAdversary(channels="
+            f"{path} is another's: {fact}. Make one with `SampleAdaptiveAdversary(channels="
             f"{adversary.attacker.channels})`, or leave `--state` out."
         )
         raise ValueError(msg) from error

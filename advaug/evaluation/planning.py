@@ -85,20 +85,28 @@ def choose_conditions(plan: Plan, num_landmarks: int) -> dict[str, Condition]:
         got = ", ".join(map(repr, unknown)) or "none"
         msg = f"`--conditions` must be among {', '.join(known)}, but got {got}. Choose from them."
         raise ValueError(msg)
-    unfit = [name for name in plan.conditions if name in FACE_CONDITIONS and num_landmarks != 68]
-    if unfit:
-        msg = (
-            f"`--conditions` {', '.join(unfit)} must have the 68 landmarks of a face, but got "
-            f"{num_landmarks}. Leave it out."
-        )
-        raise ValueError(msg)
+    if num_landmarks != 68:
+        unfit = [name for name in plan.conditions if name in FACE_CONDITIONS]
+        _require_face("--conditions", unfit, num_landmarks)
     # The ratio of Landmark-C is relative to the clean NME.
     names = [name for name in CONDITIONS if name in plan.conditions or name == "clean"]
     conditions = {name: CONDITIONS[name] for name in names}
     if LANDMARK_C in plan.conditions:
-        kinds = kinds_for(num_landmarks, plan.group) if plan.kinds is None else plan.kinds
+        fitting = kinds_for(num_landmarks, plan.group)
+        kinds = fitting if plan.kinds is None else plan.kinds
         conditions |= corruption_conditions(kinds, plan.severities, plan.group)
+        _require_face("--kinds", [kind for kind in kinds if kind not in fitting], num_landmarks)
     return conditions
+
+
+def _require_face(option: str, unfit: Sequence[str], num_landmarks: int) -> None:
+    """Raise if something would be drawn from the landmarks of a face that has others."""
+    if unfit:
+        msg = (
+            f"`{option}` {', '.join(unfit)} must have the 68 landmarks of a face, but got "
+            f"{num_landmarks}. Leave it out."
+        )
+        raise ValueError(msg)
 
 
 def check_fit(detector: LoadedDetector, found_set: EvaluationSet, num_landmarks: int) -> None:
