@@ -9,12 +9,26 @@ import re
 
 import pytest
 import torch
-from messages import changes, detectors, face_sets, folders, measures, people
+from messages import (
+    changes,
+    detectors,
+    face_sets,
+    folders,
+    measures,
+    people,
+    reading,
+)
 
 from advaug.datasets import Decoding
 
-CASES = {**changes.CASES, **detectors.CASES, **measures.CASES}
-IN_FOLDERS = {**folders.CASES, **people.CASES, **face_sets.CASES, **measures.IN_FOLDERS}
+CASES = {**changes.CASES, **detectors.CASES, **measures.CASES, **reading.CASES}
+IN_FOLDERS = {
+    **folders.CASES,
+    **people.CASES,
+    **face_sets.CASES,
+    **measures.IN_FOLDERS,
+    **reading.IN_FOLDERS,
+}
 
 
 @pytest.fixture(autouse=True)
