@@ -17,18 +17,27 @@ from messages import (
     measures,
     people,
     reading,
+    scoring,
 )
 
 from advaug.datasets import Decoding
 
-CASES = {**changes.CASES, **detectors.CASES, **measures.CASES, **reading.CASES}
-IN_FOLDERS = {
-    **folders.CASES,
-    **people.CASES,
-    **face_sets.CASES,
-    **measures.IN_FOLDERS,
-    **reading.IN_FOLDERS,
-}
+TABLES = [changes.CASES, detectors.CASES, measures.CASES, reading.CASES, scoring.CASES]
+IN_FOLDERS = [
+    folders.CASES,
+    people.CASES,
+    face_sets.CASES,
+    measures.IN_FOLDERS,
+    reading.IN_FOLDERS,
+    scoring.IN_FOLDERS,
+]
+
+
+def rows(tables):
+    """The rows of all tables, none of which hides another."""
+    found = [pytest.param(case, id=name) for table in tables for name, case in table.items()]
+    assert len({each.id for each in found}) == len(found)
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -37,17 +46,15 @@ def _small_sets(monkeypatch):
         monkeypatch.setattr(reader, name, sizes)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_the_fix_of_a_message_works(name):
-    case = CASES[name]
+@pytest.mark.parametrize("case", rows(TABLES))
+def test_the_fix_of_a_message_works(case):
     with pytest.raises(case.kind, match=case.says):
         case.wrong()
     case.fixed()
 
 
-@pytest.mark.parametrize("name", IN_FOLDERS)
-def test_the_fix_of_a_message_about_files_works(name, tmp_path):
-    case = IN_FOLDERS[name]
+@pytest.mark.parametrize("case", rows(IN_FOLDERS))
+def test_the_fix_of_a_message_about_files_works(case, tmp_path):
     with pytest.raises(case.kind, match=case.says):
         case.wrong(tmp_path)
     case.fixed(tmp_path)

@@ -118,7 +118,7 @@ def _format(owner: type[SavedModule]) -> str:
 def _read(path: Path, owner: type[SavedModule]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the architecture and the weights in a file of `save`."""
     if path.exists() and not path.is_file():
-        raise _not_ours(path, owner, "a folder, a pipe or a device")
+        raise _not_ours(path, owner, "a folder, a pipe or a device", tensors=False)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -126,7 +126,7 @@ def _read(path: Path, owner: type[SavedModule]) -> tuple[dict[str, Any], dict[st
             # PyTorch's own is, matrix products choose other kernels, which round differently.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 # it is no dict
     except SafetensorError as error:
-        raise _not_ours(path, owner, "no safetensors file") from error
+        raise _not_ours(path, owner, "no safetensors file", tensors=False) from error
     if metadata.get("format") != _format(owner):
         raise _not_ours(path, owner, f"the format {metadata.get('format')!r}")
     most = max(
@@ -160,8 +160,12 @@ def _largest(value: Any) -> float:  # noqa: ANN401 # any JSON
     return abs(value) if isinstance(value, int | float) else 0
 
 
-def _not_ours(path: str | os.PathLike[str], owner: type[SavedModule], fact: str) -> ValueError:
+def _not_ours(
+    path: str | os.PathLike[str], owner: type[SavedModule], fact: str, *, tensors: bool = True
+) -> ValueError:
+    """The error for a file that is not `owner`'s; `tensors` is whether it holds any at all."""
+    otherwise = ", or read it with `safetensors.torch.load_file`" if tensors else ""
     return ValueError(
         f"`path` must be a file written by `{owner.__name__}.save`, but got {fact} in "
-        f"{os.fspath(path)}. Save the network again, or read it with `safetensors.torch.load_file`."
+        f"{os.fspath(path)}. Save the network again{otherwise}."
     )
