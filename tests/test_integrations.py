@@ -141,6 +141,24 @@ def test_transformers_batch_without_the_pictures_is_refused(tmp_path):
         trainer.train()
 
 
+def test_transformers_keeps_a_part_that_the_model_ignores_as_the_message_says(tmp_path):
+    class Ignoring(Scored):
+        def forward(self, pixel_values, labels, **ignored):
+            return super().forward(pixel_values, labels)
+
+    def run(**options):
+        trainer = hugging(tmp_path, 1, **options)
+        trainer.model_wrapped = trainer.model = Ignoring()
+        trainer.train_dataset = [each | {"maps": each["labels"]} for each in trainer.train_dataset]
+        trainer._names = ("pixel_values", "maps")
+        trainer.train()
+        return trainer.adversary
+
+    with pytest.raises(ValueError, match=r"`TrainingArguments\(remove_unused_columns=False\)`"):
+        run()
+    assert run(remove_unused_columns=False)._calls == 1
+
+
 # --- torchvision --------------------------------------------------------------------------------
 
 
@@ -234,8 +252,14 @@ def test_keypoint_rcnn_in_evaluation_sees_its_pictures_as_they_are():
         expected = model(images)
     assert differences(seen, expected) == []
     assert handle.calls == 0
-    with pytest.raises(TypeError, match="`model` must be a GeneralizedRCNN of torchvision"):
-        attach_to_rcnn(HeatmapToy())
+    net, (images, heatmaps) = HeatmapToy(), heatmap_batch()
+    with pytest.raises(TypeError, match=r"`adversary.attach\(model, images=..., target=...\)`"):
+        attach_to_rcnn(net)
+    adversary = tiny_adversary()
+    attached = adversary.attach(net, images="images", target=lambda *_: heatmaps)
+    net(images).mean().backward()
+    attached.remove()
+    assert adversary._calls == 1
 
 
 # --- Fabric -------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from toys import HeatmapToy, differences, heatmap_batch, pictures, tiny_adversary
 
-from advaug import PixelSpec
+from advaug import PixelSpec, SampleAdaptiveAdversary
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:lightning")
 
@@ -188,6 +188,30 @@ def test_mmengine_without_a_preprocessors_mean_asks_for_an_adversary(integration
     runner.model.data_preprocessor = nn.Identity()
     with pytest.raises(ValueError, match="`adversary` must be given .* a Identity has none"):
         runner.train()
+    given = SampleAdaptiveAdversary(pixels=PIXELS)
+    runner = stand_ins.Runner(integration("mmengine").AdversaryHook(given), 1)
+    runner.model.data_preprocessor.mean = None
+    runner.hook.before_train(runner)
+    assert runner.hook.adversary.pixels == PIXELS
+
+
+def test_mmposes_samples_without_points_can_be_given_a_target(integration, monkeypatch):
+    def batch(seed):
+        images, points = pictures(4, seed=seed)
+        samples = [stand_ins.Sample(gt_instances={"xy": each}, gt_fields=None) for each in points]
+        return {"inputs": list((255 * images).byte()), "data_samples": samples}
+
+    def points_of(inputs, data_samples=None, mode="tensor"):
+        return torch.stack([sample.gt_instances["xy"] for sample in data_samples])
+
+    module = integration("mmengine")
+    monkeypatch.setattr(stand_ins, "crops", batch)
+    runner = stand_ins.Runner(module.AdversaryHook(adversary(pixels=PIXELS)), 1)
+    with pytest.raises(ValueError, match="or pass `target=`"):
+        runner.train()
+    hook = module.AdversaryHook(adversary(pixels=PIXELS), target=points_of)
+    stand_ins.Runner(hook, 1).train()
+    assert hook.adversary._calls == 2
 
 
 # --- sleap-nn and lightning-pose: batches on our Lightning callback -----------------------------

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import warnings
 
 import pytest
@@ -318,6 +319,17 @@ def test_a_batch_that_does_not_fit_is_refused(batch, message):
     with pytest.raises((ValueError, TypeError), match=message):
         fit(module, adversary, callback=AdversaryCallback(adversary, batch))
     assert differences(before, module.net.state_dict()) == []
+
+
+def test_a_batch_of_names_is_found_as_the_message_says():
+    images, heatmaps = heatmap_batch()
+    batch = {"image": images, "keypoints": heatmaps}
+    with pytest.raises(ValueError, match="Pass what fits your loader, such as") as caught:
+        AdversaryCallback(tiny_adversary()).augmented(batch)
+    fix = re.search("`batch=(lambda .*)`", str(caught.value)).group(1)
+    after = AdversaryCallback(tiny_adversary(), eval(fix)).augmented(batch)
+    assert after["keypoints"] is heatmaps
+    assert not torch.equal(after["image"], images)
 
 
 # --- two processes -----------------------------------------------------------------------------

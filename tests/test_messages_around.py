@@ -6,6 +6,9 @@ left and right of names, and the number of points are followed in `test_foreign_
 """
 
 import re
+import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +24,13 @@ from messages import (
 )
 
 from advaug.datasets import Decoding
+from advaug.datasets.readers.mat import read_mat
+from advaug.datasets.readers.matlab import open_hdf5, read_numbers
+from advaug.datasets.readers.video_frames import index_video
+from advaug.evaluation import load_onnx
+from advaug.evaluation.html import require_report
+from advaug.evaluation.pose import require_pycocotools
+from advaug.evaluation.report import require_matplotlib
 
 TABLES = [changes.CASES, detectors.CASES, measures.CASES, reading.CASES, scoring.CASES]
 IN_FOLDERS = [
@@ -76,3 +86,31 @@ def test_every_reader_of_picture_files_has_the_choice_that_its_warning_names(
         tmp_path, image_size=16, decoding=eval(fix, {"Decoding": Decoding})
     )  # without a warning, or it fails
     assert torch.equal(chosen[0].image, plain[0].image) == (orientation == "stored")
+
+
+# The packages that a message says how to install, and what asks for each.
+PACKAGES = {
+    "av": index_video,
+    "h5py": lambda file: open_hdf5(file).__enter__(),
+    "scipy": lambda file: read_numbers(file, {}),
+    "scipy.io": lambda file: read_mat(file, "boxes", rule="be a file", fix="Copy it."),
+    "onnxruntime": lambda file: load_onnx(file, "cpu"),
+    "pycocotools": lambda file: require_pycocotools(),
+    "matplotlib": lambda file: require_matplotlib(),
+    "jinja2": lambda file: require_report(),
+    "tqdm": lambda file: require_report(),
+}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_extra_that_a_message_says_to_install_has_the_package(package, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for name in [name for name in sys.modules if f"{name}.".startswith(f"{package}.")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match="must be installed") as caught:
+        PACKAGES[package](tmp_path / "file")
+    extra = re.search(r"`pip install (['\"])advaug\[(\w+)\]\1`", str(caught.value)).group(2)
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    packages = project["project"]["optional-dependencies"][extra]
+    assert package.split(".")[0] in {re.split("[<>=]", each)[0] for each in packages}

@@ -83,7 +83,8 @@ class AdversarialTrainer(Trainer):
                 msg = (
                     f"`{argument}` must name a part of the batch, but {name!r} is not in "
                     f"{describe(dict(inputs))}. Name one of these; with "
-                    "`TrainingArguments(remove_unused_columns=False)` none is dropped."
+                    "`TrainingArguments(remove_unused_columns=False)` none is dropped, and the "
+                    "model's forward must accept all of them."
                 )
                 raise ValueError(msg)
         changed = self.adversary.augment(
