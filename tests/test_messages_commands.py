@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from measured import evaluate
+from messages.scoring import onnx_file
 from PIL import Image
 from small_sets import add_picture, make_cofw, points
 
@@ -30,6 +31,15 @@ imagenet = PixelSpec((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 normalised = (imagenet.from_unit(images), landmarks)
 words = ("cat", "dog")
 four = (images, landmarks, landmarks, landmarks)
+
+class Number:
+    pass
+
+class Deaf(torch.nn.Module):
+    def forward(self, images):
+        return images.detach()
+
+number, deaf = Number(), Deaf()
 
 def picked():
     images, landmarks, *_ = four
@@ -84,8 +94,15 @@ def deep(root):
         Image.fromarray(grey).save(path)
 
 
+def exported(root):
+    """A detector of five landmarks, and faces that have as many."""
+    onnx_file(root, [1, 3, 32, 32])
+    faces(root / "own", 5)
+
+
 EVALUATE = "evaluate --workers 0 --device cpu --image-size 32 --output out"
 PTS = f"{EVALUATE} --detector measured:make_hourglass --data pts --root own"
+ONNX = f"{EVALUATE} --onnx net.onnx --normalizer box --data pts --root own"
 
 # What makes the fault, the words that meet it, what is said, and the words that follow it.
 FOLLOWED = {
@@ -139,6 +156,36 @@ FOLLOWED = {
 }
 # The same, where the words themselves change.
 CHANGED = {
+    "no loader": (
+        None,
+        "check mine:detector mine:number",
+        "Write a function that returns a batch",
+        "check mine:detector mine:picked",
+    ),
+    "detached": (
+        None,
+        "check mine:deaf mine:batch",
+        "Do not detach its output",
+        "check mine:detector mine:batch",
+    ),
+    "three numbers": (
+        exported,
+        f"{ONNX} --mean 0.5 --std 1,1,1",
+        "Separate them by commas",
+        f"{ONNX} --mean 0.5,0.5,0.5 --std 1,1,1",
+    ),
+    "no std": (
+        exported,
+        f"{ONNX} --mean 0.5,0.5,0.5",
+        "Use 0 for no mean and 1 for no std",
+        f"{ONNX} --mean 0.5,0.5,0.5 --std 1,1,1",
+    ),
+    "no mean": (
+        exported,
+        f"{ONNX} --std 0.5,0.5,0.5",
+        "Use 0 for no mean and 1 for no std",
+        f"{ONNX} --mean 0,0,0 --std 0.5,0.5,0.5",
+    ),
     "no batch": (
         None,
         "check mine:detector mine:words",

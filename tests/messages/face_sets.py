@@ -203,6 +203,15 @@ def no_mat(root):
     challenging(root)
 
 
+def other_mat(root):
+    from scipy.io import savemat
+
+    ibug(root, boxes=True)
+    content = {"bounding_boxes": np.ones((3, 4))}
+    savemat(root / "Bounding Boxes" / "bounding_boxes_ibug.mat", content)
+    challenging(root)
+
+
 def no_scipy(root):
     ibug(root, boxes=True)
     with pytest.MonkeyPatch.context() as patch:
@@ -358,6 +367,7 @@ CASES = {
         for wrong, kind in (
             (no_box, DatasetError),
             (no_mat, DatasetError),
+            (other_mat, DatasetError),
             (no_scipy, ImportError),
         )
         for how in (without_boxes, moved_away)
