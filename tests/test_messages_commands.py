@@ -48,8 +48,8 @@ def picked():
 def five():
     return hourglass(5), "heatmaps"
 """
-MEAN, STD = "--mean 0.485 0.456 0.406", "--std 0.229 0.224 0.225"
-MEAN_255, STD_255 = "--mean 123.675 116.28 103.53", "--std 58.395 57.12 57.375"
+MEAN, STD = "--mean 0.485,0.456,0.406", "--std 0.229,0.224,0.225"
+MEAN_255, STD_255 = "--mean 123.675,116.28,103.53", "--std 58.395,57.12,57.375"
 
 
 @pytest.fixture(autouse=True)
