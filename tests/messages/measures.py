@@ -269,15 +269,15 @@ CASES = {
     ),
     "detector's size": Case(lambda: of_size(32), "Pass that one", lambda: of_size(64)),
     **{
-        f"detector's output, {reading}": Case(
+        f"detector's output, {name}": Case(
             lambda: loaded(torch.zeros(1, 10)),
             'Say how to read it .*"heatmaps".*"coordinates".* or `.module, decode.` with',
             lambda output=output, reading=reading: loaded(output, reading),
         )
-        for reading, output in (
-            ("heatmaps", MAPS),
-            ("coordinates", TRUE),
-            (flat, torch.zeros(1, 10)),
+        for name, reading, output in (
+            ("heatmaps", "heatmaps", MAPS),
+            ("coordinates", "coordinates", TRUE),
+            ("a function", flat, torch.zeros(1, 10)),
         )
     },
     "one picture": Case(
