@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from small_sets import (
+    COFW_COUNTS,
     add_picture,
     make_300vw,
     make_300w_lp,
@@ -31,7 +32,6 @@ pytest.importorskip("av")
 pytest.importorskip("h5py")
 
 WFLW_COUNTS = {"train": 5, "test": 12} | dict.fromkeys(wflw.WFLW_ATTRIBUTES, 2)
-COFW_COUNTS = {"train": 3, "test": 4}
 LP_COUNTS = {"AFW": 2, "HELEN": 3, "IBUG": 1, "LFPW": 1}
 W300_COUNTS = dict.fromkeys(faces_300w.PART_COUNTS, 2)
 VIDEOS = {"train": ("001",), "category-1": ("114",), "category-2": ("203",), "category-3": ("410",)}

@@ -9,14 +9,13 @@ import torch
 from measured import evaluate
 from messages.scoring import onnx_file
 from PIL import Image
-from small_sets import add_picture, make_cofw, points
+from small_sets import COFW_COUNTS, add_picture, make_cofw, points
 
 from advaug import SampleAdaptiveAdversary
 from advaug.cli.main import main
 from advaug.datasets import write_pts
 from advaug.datasets.readers import cofw
 
-COFW_COUNTS = {"train": 3, "test": 4}
 CODE = """
 import torch
 from measured import hourglass
@@ -240,18 +239,15 @@ CHANGED = {
         "Leave them out: it already knows",
         PTS,
     ),
-    "normalizer, a pair": (
-        lambda root: faces(root / "own", 5),
-        PTS.replace("measured:make_hourglass", "mine:five"),
-        "(`--normalizer 0,1`, `--normalizer box`)",
-        PTS.replace("measured:make_hourglass", "mine:five --normalizer 0,1"),
-    ),
-    "normalizer, the box": (
-        lambda root: faces(root / "own", 5),
-        PTS.replace("measured:make_hourglass", "mine:five"),
-        "(`--normalizer 0,1`, `--normalizer box`)",
-        PTS.replace("measured:make_hourglass", "mine:five --normalizer box"),
-    ),
+    **{
+        f"normalizer, {name}": (
+            lambda root: faces(root / "own", 5),
+            PTS.replace("measured:make_hourglass", "mine:five"),
+            "(`--normalizer 0,1`, `--normalizer box`)",
+            PTS.replace("measured:make_hourglass", f"mine:five --normalizer {name}"),
+        )
+        for name in ("0,1", "box")
+    },
     "flip": (
         lambda root: faces(root / "own", 5),
         PTS.replace("measured:make_hourglass", "mine:five --normalizer box --flip"),

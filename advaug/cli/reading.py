@@ -1,7 +1,7 @@
 """What the commands that read a folder of pictures share: the options about its files."""
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from advaug.datasets.decoding import Decoding
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 __all__ = ["add_decoding", "add_skip_broken", "decoding_of"]
 
 
-def add_decoding(parser: Any) -> None:  # noqa: ANN401 # argparse does not name its groups
+def add_decoding(parser: "argparse._ActionsContainer") -> None:
     """Add what picture files do not settle by themselves."""
     parser.add_argument(
         "--orientation",
@@ -25,7 +25,7 @@ def add_decoding(parser: Any) -> None:  # noqa: ANN401 # argparse does not name 
     )
 
 
-def add_skip_broken(parser: Any) -> None:  # noqa: ANN401 # argparse does not name its groups
+def add_skip_broken(parser: "argparse._ActionsContainer") -> None:
     """Add the way to go on without broken files."""
     parser.add_argument("--skip-broken", action="store_true", help="leave broken pictures out")
 

@@ -7,6 +7,7 @@ import pytest
 from messages.kit import InFolder
 from PIL import Image
 from small_sets import (
+    COFW_COUNTS,
     add_picture,
     make_300vw,
     make_300w_lp,
@@ -27,7 +28,6 @@ from advaug.datasets.readers.lp_300w import Faces300WLP
 from advaug.datasets.readers.videos_300vw import Videos300VW
 from advaug.errors import DatasetError
 
-COFW_COUNTS = {"train": 3, "test": 4}
 # Small counts in the place of the published ones, by the reader that holds them.
 SIZES = [
     (wflw, "COUNTS", {"train": 2, "test": 2} | dict.fromkeys(wflw.WFLW_ATTRIBUTES, 1)),
